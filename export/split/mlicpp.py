@@ -1,0 +1,259 @@
+"""MLIC++ cut into its chain of steps: slice by slice, anchors then nonanchors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mlic.export.models.checkerboard import squeeze, unsqueeze
+from mlic.export.models.mlicpp import CHANNEL_CONTEXT, CONTEXT_CHANNELS, SLICE_CHANNELS, Mlicpp
+from mlic.export.models.mlicpp_context import (
+    HEAD_CHANNELS,
+    INTRA_HEADS,
+    GlobalInterContext,
+    GlobalIntraContext,
+    linear_attention,
+)
+from mlic.export.split.base import Split, Subgraph
+from mlic.export.split.fold import folded
+from mlic.export.split.hyper import HyperAnalysisSymbols
+from mlic.export.split.local_attention import CELL_ORDER, ODD, PackedLocalContext, WindowGeometry
+from mlic.runtime.manifest import GraphSpec, StepSpec, TensorSpec
+
+
+def full(channels: int) -> TensorSpec:
+    """Return the spec of a map over all positions of the latent."""
+    return TensorSpec("float32", (1, channels, "height/16", "width/16"))
+
+
+def packed(channels: int) -> TensorSpec:
+    """Return the spec of a packed checkerboard half."""
+    return TensorSpec("float32", (1, channels, "height/16", "width/32"))
+
+
+class HyperState(nn.Module):
+    """h_s: everything the steps take from z, and the geometry of the local windows."""
+
+    def __init__(self, model: Mlicpp) -> None:
+        super().__init__()
+        self.h_s = model.h_s
+        self.medians = nn.Parameter(model.entropy_bottleneck.medians.reshape(1, -1, 1, 1), requires_grad=False)
+        self.m = model.widths.m
+        self.geometry = WindowGeometry()
+
+    def forward(self, z_symbols: Tensor) -> tuple[Tensor, ...]:
+        """Map z_symbols [1, N, h/4, w/4] to hyper means, both packed halves of hyper, window index and inside."""
+        hyper = self.h_s(z_symbols + self.medians)
+        index, inside = self.geometry(hyper)
+        return hyper[:, self.m :], squeeze(hyper, anchor=True), squeeze(hyper, anchor=False), index, inside
+
+
+class PackedInterContext(nn.Module):
+    """``GlobalInterContext`` with its three projections as one."""
+
+    def __init__(self, source: GlobalInterContext) -> None:
+        super().__init__()
+        branches = (source.queries, source.keys, source.values)
+        self.pointwise = _stacked([branch[0] for branch in branches])
+        self.depthwise = _stacked([branch[1] for branch in branches])
+        self.heads = source.heads
+        self.reprojection, self.mlp, self.skip = source.reprojection, source.mlp, source.skip
+
+    def forward(self, finished: Tensor) -> Tensor:
+        """Map [1, 32 i, h, w] to [1, 64, h, w]."""
+        _, channels, height, width = finished.shape
+        projected = self.depthwise(self.pointwise(finished))
+        q, k, v = projected.reshape(3, 1, self.heads, HEAD_CHANNELS, height * width).unbind(0)
+        attended = self.reprojection(linear_attention(q, k, v).reshape(1, channels, height, width))
+        result: Tensor = self.skip(attended) + self.mlp(attended)
+        return result
+
+
+class PackedIntraContext(nn.Module):
+    """``GlobalIntraContext`` at the nonanchor positions, with its mask made from packed halves."""
+
+    def __init__(self, source: GlobalIntraContext) -> None:
+        super().__init__()
+        self.source = source
+
+    def forward(self, before: Tensor, anchors: Tensor) -> Tensor:
+        """Map the finished slice before and this slice's anchors, each [1, C, h, w], to packed [1, 2C, h, w/2]."""
+        _, channels, height, width = anchors.shape
+        source = self.source
+        heads = (1, INTRA_HEADS, channels // INTRA_HEADS, height * width // 2)
+        known, unknown = squeeze(before, anchor=True), squeeze(before, anchor=False)
+        q = squeeze(source.queries(unsqueeze(unknown, anchor=False)), anchor=False).reshape(heads)
+        k = squeeze(source.keys(unsqueeze(known, anchor=True)), anchor=True).reshape(heads)
+        v = squeeze(source.values(anchors), anchor=True).reshape(heads)
+        attended = linear_attention(q, k, v).reshape(1, channels, height, width // 2)
+        projected: Tensor = source.reprojection(unsqueeze(attended, anchor=False))
+        return squeeze(projected + source.mlp(projected), anchor=False)
+
+
+class AnchorStep(nn.Module):
+    """Completes the slice before (but for the first) and predicts this slice's anchors."""
+
+    def __init__(self, model: Mlicpp, index: int) -> None:
+        super().__init__()
+        self.index = index
+        if index:
+            self.complete = CompleteSlice(model, index - 1)
+            self.inter = PackedInterContext(model.at("global_inter_context", index))  # type: ignore[arg-type]
+            self.channel = model.at("channel_context", index)
+        self.parameters_of = model.at("entropy_parameters_anchor", index)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Take the inputs that ``_anchor_spec`` lists and return its outputs."""
+        if not self.index:
+            params = self.parameters_of(inputs[0])
+            return params[:, :SLICE_CHANNELS], params[:, SLICE_CHANNELS:]
+        hyper_anchor, completion = inputs[0], inputs[1:]
+        y_hat = self.complete(*completion)
+        finished = torch.cat([*completion[CompleteSlice.FIXED_INPUTS :], y_hat], dim=1)
+        context = torch.cat([self.inter(finished), self.channel(finished)], dim=1)
+        params = self.parameters_of(torch.cat([squeeze(context, anchor=True), hyper_anchor], dim=1))
+        return (
+            params[:, :SLICE_CHANNELS],
+            params[:, SLICE_CHANNELS:],
+            y_hat,
+            squeeze(context, anchor=False),
+        )
+
+
+class CompleteSlice(nn.Module):
+    """Adds the nonanchors to a slice and predicts their residual (C_i)."""
+
+    FIXED_INPUTS = 4  # symbols, means, anchors, hyper_means; then the finished slices
+
+    def __init__(self, model: Mlicpp, index: int) -> None:
+        super().__init__()
+        self.lrp = model.at("lrp_nonanchor", index)
+
+    def forward(self, symbols: Tensor, means: Tensor, anchors: Tensor, hyper_means: Tensor, *finished: Tensor) -> Tensor:
+        """Return y_hat of the slice, [1, 32, h, w]."""
+        whole = anchors + unsqueeze(symbols + means, anchor=False)
+        lrp = self.lrp(torch.cat([hyper_means, *finished, whole], dim=1))
+        return whole + unsqueeze(squeeze(lrp, anchor=False), anchor=False)
+
+
+class NonanchorStep(nn.Module):
+    """Corrects this slice's anchors and predicts its nonanchors (B_i)."""
+
+    def __init__(self, model: Mlicpp, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.lrp = model.at("lrp_anchor", index)
+        self.local = PackedLocalContext(model.at("local_context", index))  # type: ignore[arg-type]
+        self.parameters_of = model.at("entropy_parameters_nonanchor", index)
+        if index:
+            self.intra = PackedIntraContext(model.at("global_intra_context", index))  # type: ignore[arg-type]
+
+    def forward(
+        self,
+        symbols: Tensor,
+        means: Tensor,
+        hyper_means: Tensor,
+        hyper_nonanchor: Tensor,
+        window_index: Tensor,
+        window_inside: Tensor,
+        *rest: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Return scales, means and the slice with its anchors alone; ``rest``: context, finished slices."""
+        half = symbols + means
+        sparse = unsqueeze(half, anchor=True)
+        finished = rest[1:]
+        lrp = self.lrp(torch.cat([hyper_means, *finished, sparse], dim=1))
+        half = half + squeeze(lrp, anchor=True)
+        sparse = unsqueeze(half, anchor=True)
+        contexts = [self.local(half, window_index, window_inside)]
+        if self.index:
+            contexts += [self.intra(finished[-1], sparse), rest[0]]
+        params = self.parameters_of(torch.cat([*contexts, hyper_nonanchor], dim=1))
+        return params[:, :SLICE_CHANNELS], params[:, SLICE_CHANNELS:], sparse
+
+
+class Finish(nn.Module):
+    """Completes the last slice and joins all of them."""
+
+    def __init__(self, model: Mlicpp) -> None:
+        super().__init__()
+        self.complete = CompleteSlice(model, model.widths.num_slices - 1)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return y_hat [1, M, h, w]."""
+        return torch.cat([*inputs[CompleteSlice.FIXED_INPUTS :], self.complete(*inputs)], dim=1)
+
+
+def split_mlicpp(model: Mlicpp) -> Split:
+    """Cut ``model`` into graphs; two steps a slice."""
+    model = folded(model)
+    widths = model.widths
+    m, n, last = widths.m, widths.n, widths.num_slices - 1
+    image, y = TensorSpec("float32", (1, 3, "height", "width")), full(m)
+    z = TensorSpec("float32", (1, n, "height/64", "width/64"))
+    hyper = {
+        "hyper_means": full(m),
+        "hyper_anchor": packed(2 * m),
+        "hyper_nonanchor": packed(2 * m),
+        "window_index": TensorSpec("int64", ("height/16", "width/32", len(ODD))),
+        "window_inside": TensorSpec("float32", ("height/16", "width/32", len(CELL_ORDER))),
+    }
+    subgraphs = [
+        Subgraph(GraphSpec("g_a", {"x": image}, {"y": y}, exact=False), model.g_a),
+        Subgraph(
+            GraphSpec("h_a", {"y": y}, {"z_symbols": z}, exact=False),
+            HyperAnalysisSymbols(model.h_a, model.entropy_bottleneck.medians),
+        ),
+        Subgraph(GraphSpec("h_s", {"z_symbols": z}, hyper, exact=True), HyperState(model)),
+    ]
+    steps = []
+    coded = {"symbols": packed(SLICE_CHANNELS), "means": packed(SLICE_CHANNELS)}
+    predicted = {"scales": packed(SLICE_CHANNELS), "means": packed(SLICE_CHANNELS)}
+    contexts = packed(CONTEXT_CHANNELS + CHANNEL_CONTEXT)
+    for i in range(last + 1):
+        before = {f"y_hat_{j:02d}": full(SLICE_CHANNELS) for j in range(i)}
+        inputs, outputs = {"hyper_anchor": hyper["hyper_anchor"]}, dict(predicted)
+        if i:
+            *earlier, completed = before.items()
+            inputs |= coded | {"anchors": full(SLICE_CHANNELS), "hyper_means": full(m)} | dict(earlier)
+            outputs |= dict([completed]) | {"contexts": contexts}
+        name = f"step_{2 * i:02d}"
+        subgraphs.append(Subgraph(GraphSpec(name, inputs, outputs, exact=True), AnchorStep(model, i)))
+        steps.append(StepSpec(name, (SLICE_CHANNELS * i, SLICE_CHANNELS * (i + 1)), "anchor"))
+
+        inputs = coded | {k: v for k, v in hyper.items() if k != "hyper_anchor"}
+        if i:
+            inputs |= {"contexts": contexts} | before
+        name = f"step_{2 * i + 1:02d}"
+        outputs = predicted | {"anchors": full(SLICE_CHANNELS)}
+        subgraphs.append(Subgraph(GraphSpec(name, inputs, outputs, exact=True), NonanchorStep(model, i)))
+        steps.append(StepSpec(name, (SLICE_CHANNELS * i, SLICE_CHANNELS * (i + 1)), "nonanchor"))
+    before = {f"y_hat_{j:02d}": full(SLICE_CHANNELS) for j in range(last)}
+    inputs = coded | {"anchors": full(SLICE_CHANNELS), "hyper_means": full(m)} | before
+    subgraphs += [
+        Subgraph(GraphSpec("finish", inputs, {"y_hat": y}, exact=True), Finish(model)),
+        Subgraph(GraphSpec("g_s", {"y_hat": y}, {"x_hat": image}, exact=False), model.g_s),
+    ]
+    return Split(tuple(subgraphs), tuple(steps))
+
+
+def _stacked(convolutions: Sequence[nn.Module]) -> nn.Conv2d:
+    """Return one convolution that puts the outputs of several on the same input one after another.
+
+    Depthwise ones are stacked with their inputs.
+    """
+    first = convolutions[0]
+    assert isinstance(first, nn.Conv2d)
+    result = copy.deepcopy(first)
+    count = len(convolutions)
+    result.out_channels *= count
+    if first.groups > 1:
+        result.groups *= count
+        result.in_channels *= count
+    with torch.no_grad():
+        result.weight = nn.Parameter(torch.cat([c.get_parameter("weight") for c in convolutions]), requires_grad=False)
+        result.bias = nn.Parameter(torch.cat([c.get_parameter("bias") for c in convolutions]), requires_grad=False)
+    return result

@@ -1,0 +1,49 @@
+"""Every exception that the runtime raises on purpose."""
+
+
+class MlicError(Exception):
+    """Base of all errors of this package; its text is one line meant for a user."""
+
+
+class BitstreamError(MlicError):
+    """A ``.mlic`` file cannot be read.
+
+    Attributes:
+        offset: byte position in the file where the problem was noticed, or None where no single byte is to blame.
+    """
+
+    def __init__(self, message: str, offset: int | None = None) -> None:
+        super().__init__(message if offset is None else f"{message} (at byte {offset})")
+        self.offset = offset
+
+
+class TruncatedStreamError(BitstreamError):
+    """The file ends before its contents do."""
+
+
+class CorruptStreamError(BitstreamError):
+    """The file contradicts itself: checksum, lengths or coded values are impossible."""
+
+
+class UnsupportedStreamError(BitstreamError):
+    """The file is well formed but needs something that this reader or this bundle does not have."""
+
+
+class BundleError(MlicError):
+    """A model directory is incomplete or inconsistent."""
+
+
+class BackendError(MlicError):
+    """An engine could not load or run a graph, or granted less than was asked."""
+
+
+class EngineMismatchError(MlicError):
+    """This engine's scale indexes differ from the encoder's beyond repair."""
+
+
+class ShapeError(MlicError, ValueError):
+    """An array from the caller has the wrong shape or dtype."""
+
+
+class ImageError(MlicError):
+    """A picture file cannot be read or written."""
