@@ -73,8 +73,13 @@ def tensor_from_pixels(pixels: UInt8Array, device: torch.device) -> Tensor:
 class Trainer:
     """One run: model, averaged model, optimisers, data, and how to save them all."""
 
-    def __init__(self, model: nn.Module, photos: tuple[list[UInt8Array], list[UInt8Array]], options: Options,
-                 device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        photos: tuple[list[UInt8Array], list[UInt8Array]],
+        options: Options,
+        device: torch.device,
+    ) -> None:
         self.options, self.device = options, device
         self.model = model.to(device)
         self.ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -234,8 +239,11 @@ def _initial_model(init: Path | None, n: int, m: int, slim: int) -> nn.Module:
         ep, lrp, channel = defaults.entropy_parameters, defaults.lrp, defaults.channel_context
         return Mlicpp(
             MlicppWidths(
-                n=n, m=m, entropy_parameters=(ep[0] // slim, ep[1] // slim, ep[2] // slim),
-                lrp=(lrp[0] // slim, lrp[1] // slim), channel_context=(channel[0] // slim, channel[1] // slim),
+                n=n,
+                m=m,
+                entropy_parameters=(ep[0] // slim, ep[1] // slim, ep[2] // slim),
+                lrp=(lrp[0] // slim, lrp[1] // slim),
+                channel_context=(channel[0] // slim, channel[1] // slim),
             )
         )
     state = torch.load(init, map_location="cpu", weights_only=True)["state_dict"]
@@ -255,8 +263,12 @@ def run(trainer: Trainer, output: Path, save_every: float, validate_every: int) 
             row = trainer.train_step()
             averages = {k: 0.99 * averages.get(k, v) + 0.01 * v for k, v in row.items()}
             if trainer.step % validate_every == 0:
-                line = {"step": trainer.step, "seconds": round(trainer.seconds), "train": averages,
-                        "held_out": trainer.validate()}
+                line = {
+                    "step": trainer.step,
+                    "seconds": round(trainer.seconds),
+                    "train": averages,
+                    "held_out": trainer.validate(),
+                }
                 log.write(json.dumps(line) + "\n")
                 log.flush()
             if time.monotonic() - saved > 60 * save_every:

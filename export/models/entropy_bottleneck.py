@@ -1,5 +1,7 @@
 """The factorised prior of z (Ballé et al. 2018, appendix 6.1)."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,7 +25,7 @@ class EntropyBottleneck(nn.Module):
         super().__init__()
         self.channels = channels
         scale = init_scale ** (1 / (len(FILTERS) - 1))
-        for k, (fan_in, fan_out) in enumerate(zip(FILTERS[:-1], FILTERS[1:], strict=True)):
+        for k, (fan_in, fan_out) in enumerate(itertools.pairwise(FILTERS)):
             start = torch.log(torch.expm1(torch.tensor(1 / scale / fan_out)))
             self.register_parameter(f"_matrix{k}", nn.Parameter(start.repeat(channels, fan_out, fan_in)))
             self.register_parameter(f"_bias{k}", nn.Parameter(torch.rand(channels, fan_out, 1) - 0.5))

@@ -122,9 +122,7 @@ class Mlicpp(nn.Module):
         )
         self.global_intra_context = by_slice({i: GlobalIntraContext(SLICE_CHANNELS) for i in later})
         before = CONTEXT_CHANNELS + CHANNEL_CONTEXT  # inter and channel contexts
-        self.entropy_parameters_anchor = by_slice(
-            {i: self._entropy_parameters(before if i else 0) for i in first}
-        )
+        self.entropy_parameters_anchor = by_slice({i: self._entropy_parameters(before if i else 0) for i in first})
         self.entropy_parameters_nonanchor = by_slice(
             {i: self._entropy_parameters(CONTEXT_CHANNELS * (2 if i else 1) + (before if i else 0)) for i in first}
         )

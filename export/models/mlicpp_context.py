@@ -1,5 +1,7 @@
 """Context modules of MLIC++ (Jiang et al. 2023): channel, local, global inter- and intra-slice."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -61,7 +63,7 @@ class LatentResidualPrediction(nn.Module):
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(widths):
             layers += [conv3x3(fan_in, fan_out), nn.GELU()]
         self.lrp_transform = nn.Sequential(*layers[:-1])
 

@@ -121,8 +121,7 @@ class PackedLocalContext(nn.Module):
         projected = torch.cat([self.projection(tokens), outside])
         windows = projected[index.flatten()].reshape(-1, odd, 3 * channels + LOCAL_HEADS)
         q, k, v = (
-            windows[:, :, i * channels : (i + 1) * channels].reshape(-1, odd, LOCAL_HEADS, depth)
-            for i in range(3)
+            windows[:, :, i * channels : (i + 1) * channels].reshape(-1, odd, LOCAL_HEADS, depth) for i in range(3)
         )
         constant_query = windows[:, :, 3 * channels :].permute(0, 2, 1)  # [n, heads, 12]
 

@@ -132,7 +132,9 @@ class CompleteSlice(nn.Module):
         super().__init__()
         self.lrp = model.at("lrp_nonanchor", index)
 
-    def forward(self, symbols: Tensor, means: Tensor, anchors: Tensor, hyper_means: Tensor, *finished: Tensor) -> Tensor:
+    def forward(
+        self, symbols: Tensor, means: Tensor, anchors: Tensor, hyper_means: Tensor, *finished: Tensor
+    ) -> Tensor:
         """Return y_hat of the slice, [1, 32, h, w]."""
         whole = anchors + unsqueeze(symbols + means, anchor=False)
         lrp = self.lrp(torch.cat([hyper_means, *finished, whole], dim=1))
@@ -210,34 +212,49 @@ def split_mlicpp(model: Mlicpp) -> Split:
         Subgraph(GraphSpec("h_s", {"z_symbols": z}, hyper, exact=True), HyperState(model)),
     ]
     steps = []
-    coded = {"symbols": packed(SLICE_CHANNELS), "means": packed(SLICE_CHANNELS)}
-    predicted = {"scales": packed(SLICE_CHANNELS), "means": packed(SLICE_CHANNELS)}
-    contexts = packed(CONTEXT_CHANNELS + CHANNEL_CONTEXT)
-    for i in range(last + 1):
-        before = {f"y_hat_{j:02d}": full(SLICE_CHANNELS) for j in range(i)}
-        inputs, outputs = {"hyper_anchor": hyper["hyper_anchor"]}, dict(predicted)
-        if i:
-            *earlier, completed = before.items()
-            inputs |= coded | {"anchors": full(SLICE_CHANNELS), "hyper_means": full(m)} | dict(earlier)
-            outputs |= dict([completed]) | {"contexts": contexts}
-        name = f"step_{2 * i:02d}"
-        subgraphs.append(Subgraph(GraphSpec(name, inputs, outputs, exact=True), AnchorStep(model, i)))
-        steps.append(StepSpec(name, (SLICE_CHANNELS * i, SLICE_CHANNELS * (i + 1)), "anchor"))
+    part, contexts = packed(SLICE_CHANNELS), packed(CONTEXT_CHANNELS + CHANNEL_CONTEXT)
 
-        inputs = coded | {k: v for k, v in hyper.items() if k != "hyper_anchor"}
+    def coded(step: int) -> dict[str, TensorSpec]:
+        return {f"symbols_{step:02d}": part, f"means_{step:02d}": part}
+
+    def predicted(step: int) -> dict[str, TensorSpec]:
+        return {f"scales_{step:02d}": part, f"means_{step:02d}": part}
+
+    def completing(i: int) -> dict[str, TensorSpec]:
+        """Inputs of ``CompleteSlice`` for slice ``i``."""
+        return {**coded(2 * i + 1), f"anchors_{i:02d}": one_slice, "hyper_means": full(m), **finished(i)}
+
+    def finished(i: int) -> dict[str, TensorSpec]:
+        return {f"y_hat_{j:02d}": one_slice for j in range(i)}
+
+    one_slice = full(SLICE_CHANNELS)
+    for i in range(last + 1):
+        anchor, nonanchor = 2 * i, 2 * i + 1
+        inputs = {"hyper_anchor": hyper["hyper_anchor"]}
+        outputs = predicted(anchor)
         if i:
-            inputs |= {"contexts": contexts} | before
-        name = f"step_{2 * i + 1:02d}"
-        outputs = predicted | {"anchors": full(SLICE_CHANNELS)}
-        subgraphs.append(Subgraph(GraphSpec(name, inputs, outputs, exact=True), NonanchorStep(model, i)))
-        steps.append(StepSpec(name, (SLICE_CHANNELS * i, SLICE_CHANNELS * (i + 1)), "nonanchor"))
-    before = {f"y_hat_{j:02d}": full(SLICE_CHANNELS) for j in range(last)}
-    inputs = coded | {"anchors": full(SLICE_CHANNELS), "hyper_means": full(m)} | before
+            inputs |= completing(i - 1)
+            outputs |= {f"y_hat_{i - 1:02d}": one_slice, f"contexts_{i:02d}": contexts}
+        subgraphs.append(_step(anchor, inputs, outputs, AnchorStep(model, i)))
+        inputs = coded(anchor) | {k: v for k, v in hyper.items() if k != "hyper_anchor"}
+        if i:
+            inputs |= {f"contexts_{i:02d}": contexts} | finished(i)
+        outputs = predicted(nonanchor) | {f"anchors_{i:02d}": one_slice}
+        subgraphs.append(_step(nonanchor, inputs, outputs, NonanchorStep(model, i)))
+        channels = (SLICE_CHANNELS * i, SLICE_CHANNELS * (i + 1))
+        steps += [
+            StepSpec(f"step_{anchor:02d}", channels, "anchor"),
+            StepSpec(f"step_{nonanchor:02d}", channels, "nonanchor"),
+        ]
     subgraphs += [
-        Subgraph(GraphSpec("finish", inputs, {"y_hat": y}, exact=True), Finish(model)),
+        Subgraph(GraphSpec("finish", completing(last), {"y_hat": y}, exact=True), Finish(model)),
         Subgraph(GraphSpec("g_s", {"y_hat": y}, {"x_hat": image}, exact=False), model.g_s),
     ]
     return Split(tuple(subgraphs), tuple(steps))
+
+
+def _step(number: int, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec], module: nn.Module) -> Subgraph:
+    return Subgraph(GraphSpec(f"step_{number:02d}", inputs, outputs, exact=True), module)
 
 
 def _stacked(convolutions: Sequence[nn.Module]) -> nn.Conv2d:

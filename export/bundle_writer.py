@@ -1,0 +1,185 @@
+"""A checkpoint becomes a bundle: trace, store, check, and only then take the final name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from mlic.export.checkpoints import Checkpoint
+from mlic.export.errors import ExportError
+from mlic.export.identity import model_id
+from mlic.export.split.base import Split
+from mlic.export.tables import bottleneck_tables, default_scale_table, gaussian_tables
+from mlic.export.trace import trace
+from mlic.export.verify import SIZES, Check, require_passed, verify
+from mlic.export.weights import half_precision, store_half_where_exact
+from mlic.runtime.arrays import Array
+from mlic.runtime.backends import open_backend
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.manifest import GraphFile, Manifest, Padding
+from mlic.runtime.manifest_json import json_from_manifest
+from mlic.runtime.version import VERSION
+
+ARITHMETIC = "float32-syndrome"
+TOOLS = ("torch", "onnx", "onnxscript", "onnxslim")
+Engine = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export produced.
+
+    Attributes:
+        path: the bundle's folder.
+        manifest: as written.
+        size_bytes: of all files.
+        checks: every comparison with PyTorch.
+    """
+
+    path: Path
+    manifest: Manifest
+    size_bytes: int
+    checks: list[Check]
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    output: Path,
+    engine: Engine = "fp32",
+    name: str | None = None,
+    fill: Literal["zeros", "edge"] = "zeros",
+    overwrite: bool = False,
+    progress: Callable[[str, str], None] = lambda stage, graph: None,
+    threads: int | None = None,
+) -> Export:
+    """Write a bundle.
+
+    Args:
+        checkpoint: model and where it comes from.
+        output: folder to make; its parent must exist.
+        engine: precision of g_a, h_a and g_s; the entropy path is always strict fp32.
+        name: of the bundle; default: the folder's.
+        fill: what encoders put around a picture whose sides are no multiples of 64.
+        overwrite: replace ``output`` if it is a bundle.
+        progress: called with ``trace`` or ``check`` and a graph's name before each.
+        threads: of the engine that checks the graphs.
+
+    Returns:
+        What was written; every graph was compared with PyTorch.
+
+    Raises:
+        ExportError: a graph could not be traced or differs from the model, or ``output`` exists.
+    """
+    if output.exists() and not (overwrite and (output / "manifest.json").is_file()):
+        hint = "it is not a bundle" if overwrite else "choose another name, or --force"
+        raise ExportError(f"{output} exists; {hint}")
+    if not output.absolute().parent.is_dir():
+        raise ExportError(f"{output.absolute().parent} is not a folder")
+    split = checkpoint.architecture.split(checkpoint.model)
+    # Beside the final place, so that the last step is one rename.
+    work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
+    try:
+        manifest = _write(checkpoint, split, work, engine, name or output.name, fill, progress)
+        bundle, backend = Bundle.open(work), open_backend("onnxruntime", threads)
+        checks = verify(
+            split,
+            lambda graph: backend.open(bundle.path_of(manifest.graphs[graph]), manifest.graphs[graph]),
+            {graph: file.precision for graph, file in manifest.graphs.items()},
+            SIZES,
+            lambda graph: progress("check", graph),
+        )
+        require_passed(checks)
+        size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+        work.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
+        if output.exists():
+            shutil.rmtree(output)
+        work.rename(output)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Export(output, manifest, size, checks)
+
+
+def _write(
+    checkpoint: Checkpoint,
+    split: Split,
+    folder: Path,
+    engine: Engine,
+    name: str,
+    fill: Literal["zeros", "edge"],
+    progress: Callable[[str, str], None],
+) -> Manifest:
+    (folder / "onnx").mkdir()
+    files = {}
+    for subgraph in split.subgraphs:
+        spec = subgraph.spec
+        progress("trace", spec.name)
+        model = trace(subgraph)
+        precision = "fp32" if spec.exact else engine
+        if precision == "fp16":
+            model = half_precision(model)
+        store_half_where_exact(model)
+        onnx.checker.check_model(model)
+        path = f"onnx/{spec.name}.onnx"
+        data = model.SerializeToString(deterministic=True)
+        (folder / path).write_bytes(data)
+        files[spec.name] = GraphFile(spec, path, hashlib.sha256(data).hexdigest(), precision)
+    tables = model_tables(checkpoint)
+    np.savez_compressed(folder / "tables.npz", allow_pickle=False, **tables)
+    outputs = {spec.spec.name: spec.spec.outputs for spec in split.subgraphs}
+    manifest = Manifest(
+        name=name,
+        architecture=checkpoint.architecture.name,
+        variant=_variant(checkpoint),
+        model_id=model_id(checkpoint, tables, split.steps, ARITHMETIC),
+        arithmetic=ARITHMETIC,
+        engine=engine,
+        padding=Padding(64, checkpoint.architecture.placement, fill),
+        y_channels=int(outputs["g_a"]["y"].shape[1]),
+        z_channels=int(outputs["h_a"]["z_symbols"].shape[1]),
+        tables_path="tables.npz",
+        tables_sha256=hashlib.sha256((folder / "tables.npz").read_bytes()).hexdigest(),
+        graphs=files,
+        steps=split.steps,
+        details={
+            "widths": _widths(checkpoint),
+            "provenance": {
+                "checkpoint": {"name": checkpoint.name, "sha256": checkpoint.sha256},
+                "tools": {"mlic": VERSION} | {tool: version(tool) for tool in TOOLS},
+            },
+        },
+    )
+    (folder / "manifest.json").write_text(json_from_manifest(manifest), encoding="utf-8")
+    return manifest
+
+
+def model_tables(checkpoint: Checkpoint) -> dict[str, Array]:
+    """Return the arrays of ``tables.npz``; the scale table is the checkpoint's, or the released models'."""
+    stored = checkpoint.model.get_buffer("gaussian_conditional.scale_table").numpy()
+    scale_table = stored if stored.size else default_scale_table()
+    bottleneck: Any = checkpoint.model.get_submodule("entropy_bottleneck")
+    return {"scale_table": scale_table, **gaussian_tables(scale_table), **bottleneck_tables(bottleneck)}
+
+
+def _variant(checkpoint: Checkpoint) -> str:
+    return "old" if getattr(getattr(checkpoint.model, "widths", None), "old", False) else "current"
+
+
+def _widths(checkpoint: Checkpoint) -> dict[str, Any]:
+    widths = getattr(checkpoint.model, "widths", None)
+    return {} if widths is None else asdict(widths)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
