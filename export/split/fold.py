@@ -1,6 +1,9 @@
 """Rewrites of modules that keep their values and cost less at run time."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -8,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlic.export.models.gdn import GDN
+from mlic.export.models.stf import FoldedPatchSplit, PatchSplit
+from mlic.export.models.swin import FoldedWindowAttention, WindowAttention
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class FoldedGDN(nn.Module):
-    """GDN with its reparametrised weights as constants."""
+    """GDN with the reparametrisation done, and one division instead of root, reciprocal and product."""
 
     def __init__(self, source: GDN) -> None:
         super().__init__()
@@ -29,11 +34,21 @@ class FoldedGDN(nn.Module):
         return x * norm if self.inverse else x / norm
 
 
+_FOLDED: dict[type[nn.Module], Callable[..., nn.Module]] = {
+    GDN: FoldedGDN,
+    PatchSplit: FoldedPatchSplit,
+    WindowAttention: FoldedWindowAttention,
+}
+
+
 def folded(module: ModuleT) -> ModuleT:
-    """Return a copy of ``module`` in eval mode with every GDN folded."""
-    result = copy.deepcopy(module).eval().requires_grad_(False)
-    for name, child in list(result.named_modules()):
-        if isinstance(child, GDN):
-            parent = result.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], FoldedGDN(child))
+    """Return a copy of ``module`` in eval mode with everything in it folded that can be.
+
+    Parameters are shared with the original, modules are not.
+    """
+    if type(module) in _FOLDED:
+        module = _FOLDED[type(module)](module)  # type: ignore[assignment]
+    result = copy.copy(module)
+    result.training = False
+    result._modules = {name: child and folded(child) for name, child in module._modules.items()}
     return result

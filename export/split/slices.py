@@ -15,18 +15,17 @@ in ``h_s`` and save 62 ms for each slice in the steps, so it gains nothing for t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from mlic.export.models.gdn import GDN
 from mlic.export.models.slices import SliceModel
-from mlic.export.models.stf import FoldedPatchSplit, PatchSplit, Stf
-from mlic.export.models.swin import FoldedWindowAttention, WindowAttention
+from mlic.export.models.stf import Stf
 from mlic.export.models.wacnn import Wacnn
 from mlic.export.split.base import Split, Subgraph
+from mlic.export.split.fold import folded
+from mlic.export.split.hyper import HyperAnalysisSymbols
 from mlic.runtime.manifest import GraphSpec, StepSpec, TensorSpec
 
 
@@ -58,7 +57,13 @@ def _split(model: SliceModel, analysis: Sequence[str], synthesis: Sequence[str])
 
     subgraphs = [
         graph("g_a", {"x": image}, {"y": y}, _Analysis(model, analysis), exact=False),
-        graph("h_a", {"y": y}, {"z_symbols": z}, _HyperAnalysis(model), exact=False),
+        graph(
+            "h_a",
+            {"y": y},
+            {"z_symbols": z},
+            HyperAnalysisSymbols(folded(model.h_a), model.entropy_bottleneck.medians),
+            exact=False,
+        ),
         graph("h_s", {"z_symbols": z}, hyper, _HyperSynthesis(model)),
     ]
     steps: list[StepSpec] = []
@@ -67,7 +72,7 @@ def _split(model: SliceModel, analysis: Sequence[str], synthesis: Sequence[str])
         slices = range(index, index + 1 if index < w.support else w.num_slices)
         name = f"step_{index:02}"
         part = _latent(len(slices) * c)
-        inputs, outputs = dict(hyper), {"scales": part, "means": part}
+        inputs, outputs = dict(hyper), {f"scales_{index:02}": part, f"means_{index:02}": part}
         if before is not None:
             inputs |= {f"y_hat_{i:02}": _latent(c) for i in range(index - 1)}
             inputs |= _decoded(model, before)
@@ -91,7 +96,8 @@ def _decoded(model: SliceModel, slices: range) -> dict[str, TensorSpec]:
     """Return the inputs from which ``_Residual`` finishes ``slices``."""
     part = _latent(len(slices) * model.widths.slice_channels)
     base = _latent(len(slices) * model.widths.stack[0])
-    return {f"lrp_base_{slices.start:02}": base, "symbols": part, "means": part}
+    number = f"{slices.start:02}"  # of the step, too: only the last one has several slices
+    return {f"lrp_base_{number}": base, f"symbols_{number}": part, f"means_{number}": part}
 
 
 class _Analysis(nn.Module):
@@ -110,17 +116,6 @@ class _Synthesis(nn.Module):
 
     def forward(self, y_hat: Tensor) -> Tensor:
         return self.model.synthesis(y_hat)
-
-
-class _HyperAnalysis(nn.Module):
-    def __init__(self, model: SliceModel) -> None:
-        super().__init__()
-        self.h_a = _folded(model.h_a)
-        self.register_buffer("medians", model.entropy_bottleneck.medians.reshape(1, -1, 1, 1).clone())
-        self.medians: Tensor
-
-    def forward(self, y: Tensor) -> Tensor:
-        return torch.round(self.h_a(y) - self.medians)
 
 
 class _HyperSynthesis(nn.Module):
@@ -193,44 +188,10 @@ class _Finish(nn.Module):
         return torch.cat([*state[:-3], self.residual(*state[-3:])], dim=1)
 
 
-class _FoldedGdn(nn.Module):
-    """GDN with the reparametrisation done, and one division instead of root, reciprocal and product."""
-
-    def __init__(self, gdn: GDN) -> None:
-        super().__init__()
-        self.inverse = gdn.inverse
-        with torch.no_grad():
-            beta, gamma = gdn.weights()
-        self.register_buffer("beta", beta)
-        self.register_buffer("gamma", gamma)
-        self.beta: Tensor
-        self.gamma: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        norm = torch.sqrt(functional.conv2d(x * x, self.gamma, self.beta))
-        return x * norm if self.inverse else x / norm
-
-
-_FOLDED: dict[type[nn.Module], Callable[..., nn.Module]] = {
-    GDN: _FoldedGdn,
-    PatchSplit: FoldedPatchSplit,
-    WindowAttention: FoldedWindowAttention,
-}
-
-
-def _folded(module: nn.Module) -> nn.Module:
-    """Return ``module`` with everything in it folded that can be; parameters are shared, modules are not."""
-    if type(module) in _FOLDED:
-        module = _FOLDED[type(module)](module)
-    result = copy.copy(module)
-    result._modules = {name: child and _folded(child) for name, child in module._modules.items()}
-    return result
-
-
 def _part(model: SliceModel, children: Sequence[str]) -> SliceModel:
     """Return ``model`` with only these children, folded."""
     result = copy.copy(model)
-    result._modules = {name: _folded(model.get_submodule(name)) for name in children}
+    result._modules = {name: folded(model.get_submodule(name)) for name in children}
     return result
 
 

@@ -1,0 +1,216 @@
+"""The file format."""
+
+import dataclasses
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlic.runtime.container import MAX_ICC_BYTES, MAX_PIXELS, Bitstream, Header, read, read_header, write
+from mlic.runtime.errors import (
+    BitstreamError,
+    CorruptStreamError,
+    ImageError,
+    TruncatedStreamError,
+    UnsupportedStreamError,
+)
+
+SMALL = Bitstream(
+    model_id=bytes(range(8)),
+    width=300,
+    height=2,
+    arithmetic="float32-syndrome",
+    latents=b"\1\2\3\4",
+    escapes=b"\x80",
+    syndromes=b"\x0f\x10\xaa\xbb\xcc\xdd",
+)
+BODY = (
+    b"MLIC\x01\x01\x00\x00" + bytes(range(8)) + b"\x2c\x01\x00\x00\x02\x00\x00\x00"
+    b"\x04\x00\x00\x00LATS\x01\x02\x03\x04"
+    b"\x01\x00\x00\x00ESCP\x80"
+    b"\x06\x00\x00\x00SYND\x0f\x10\xaa\xbb\xcc\xdd"
+    b"\x04\x00\x00\x00ENDS"
+)
+
+streams = st.builds(
+    Bitstream,
+    model_id=st.binary(min_size=8, max_size=8),
+    width=st.integers(1, 1 << 13),
+    height=st.integers(1, 1 << 13),
+    arithmetic=st.just("float32-syndrome"),
+    latents=st.binary(max_size=12).map(lambda data: data + bytes(-len(data) % 4)),
+    escapes=st.binary(max_size=5),
+    syndromes=st.binary(max_size=9),
+    icc_profile=st.none() | st.binary(min_size=1, max_size=50),
+)
+
+
+def seal(body):
+    """Complete a file's bytes with their checksum."""
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def chunk(name, contents=b""):
+    return struct.pack("<I", len(contents)) + name + contents
+
+
+def with_chunks(*chunks, header=BODY[:24]):
+    return seal(header + b"".join(chunks) + struct.pack("<I", 4) + b"ENDS")
+
+
+LATS, SYND = chunk(b"LATS", bytes(4)), chunk(b"SYND", b"\x0f\x10")
+
+
+def test_layout_is_frozen():
+    assert write(SMALL) == seal(BODY)
+    assert write(SMALL)[-4:].hex() == "2f010537"
+    assert read(seal(BODY)) == SMALL
+
+
+def test_a_profile_is_a_compressed_ancillary_chunk():
+    stream = dataclasses.replace(SMALL, icc_profile=b"profile")
+    data = write(stream)
+    assert data == seal(BODY[:-8] + chunk(b"iccp", zlib.compress(b"profile", 9)) + BODY[-8:])
+    assert read(data) == stream
+
+
+def test_a_plain_photo_of_twenty_steps_has_less_than_100_bytes_of_overhead():
+    empty = dataclasses.replace(SMALL, latents=b"", escapes=b"", syndromes=bytes(2 + 2 * 20 + 4))
+    assert len(write(empty)) == 98
+
+
+@given(streams)
+def test_round_trip(stream):
+    assert read(write(stream)) == stream
+
+
+@given(st.binary(max_size=100) | st.binary(max_size=60).map(lambda data: BODY[:24] + data))
+def test_arbitrary_bytes_decode_or_raise_bitstream_error(data):
+    try:
+        stream = read(data)
+    except BitstreamError:
+        return
+    assert write(stream) == data
+
+
+@given(streams)
+def test_every_prefix_is_truncated(stream):
+    data = write(stream)
+    for length in range(len(data)):
+        with pytest.raises(TruncatedStreamError):
+            read(data[:length])
+
+
+@given(streams)
+def test_every_flipped_bit_is_noticed(stream):
+    data = write(stream)
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BitstreamError):
+            read(bytes(changed))
+
+
+def test_trailing_data_is_reported():
+    with pytest.raises(CorruptStreamError, match=f"1 bytes follow .* \\(at byte {len(seal(BODY))}\\)") as caught:
+        read(seal(BODY) + b"\0")
+    assert caught.value.offset == len(seal(BODY))
+
+
+def test_a_cut_chunk_is_named_with_its_sizes():
+    with pytest.raises(TruncatedStreamError, match=r"chunk LATS needs 4 bytes, got 2 \(at byte 34\)"):
+        read(BODY[:34])
+
+
+def test_a_header_can_be_read_alone():
+    assert read_header(BODY[:24]) == Header(bytes(range(8)), 300, 2, "float32-syndrome")
+    with pytest.raises(TruncatedStreamError, match="header needs 24 bytes, got 23"):
+        read_header(BODY[:23])
+    with pytest.raises(TruncatedStreamError):
+        read(b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG picture"),
+        (b"\xff\xd8\xff\xe0" + bytes(20), "a JPEG picture"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "a WebP picture"),
+        (b"\0\0\0\x1cftypavif", "an AVIF picture"),
+        (b"\0\0\0\x1cftypheic", "an ISO media file"),
+        (b'{"format": "mlic-bundle"}', "a text file"),
+        (b"PK\x03\x04" + bytes(30), "a ZIP archive"),
+        (b"hello, world", "begins with b'hell'"),
+    ],
+)
+def test_a_foreign_file_is_called_by_its_name(data, name):
+    with pytest.raises(UnsupportedStreamError, match=name):
+        read(data)
+
+
+def header(version=1, arithmetic=1, flags=0, width=300, height=2):
+    return struct.pack("<4sBBH8sII", b"MLIC", version, arithmetic, flags, bytes(8), width, height)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"version": 2}, UnsupportedStreamError, "file version 2; this reader knows version 1"),
+        ({"arithmetic": 2}, UnsupportedStreamError, "arithmetic 2"),
+        ({"flags": 1}, UnsupportedStreamError, "flags 0x0001"),
+        ({"width": 0}, CorruptStreamError, "width is 0; expected 1 to 1048576"),
+        ({"height": (1 << 20) + 1}, CorruptStreamError, "height is 1048577"),
+        ({"width": 1 << 14, "height": 1 << 14}, UnsupportedStreamError, f"the limit is {MAX_PIXELS}"),
+    ],
+)
+def test_impossible_headers_are_refused(fields, error, message):
+    with pytest.raises(error, match=message):
+        read(with_chunks(LATS, SYND, header=header(**fields)))
+    with pytest.raises(error, match=message):
+        read_header(header(**fields))
+
+
+def test_the_pixel_limit_can_be_moved():
+    data = with_chunks(LATS, SYND, header=header(width=1 << 14, height=1 << 14))
+    assert read(data, max_pixels=1 << 28).width == 1 << 14
+    with pytest.raises(UnsupportedStreamError, match="300 x 2 pixels; the limit is 599"):
+        read(seal(BODY), max_pixels=599)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error", "message"),
+    [
+        ([LATS, SYND, chunk(b"GRID")], UnsupportedStreamError, "critical chunk GRID is unknown"),
+        ([SYND, LATS], CorruptStreamError, "LATS stands too late"),
+        ([LATS, SYND, chunk(b"ESCP", b"1")], CorruptStreamError, "ESCP stands too late"),
+        ([LATS, LATS, SYND], CorruptStreamError, "LATS occurs twice"),
+        ([LATS, SYND, chunk(b"note"), chunk(b"note")], CorruptStreamError, "note occurs twice"),
+        ([], CorruptStreamError, "missing: LATS, SYND"),
+        ([LATS], CorruptStreamError, "missing: SYND"),
+        ([chunk(b"LATS", bytes(5)), SYND], CorruptStreamError, "LATS has 5 bytes"),
+        ([LATS, chunk(b"ESCP"), SYND], CorruptStreamError, "ESCP is empty"),
+        ([LATS, SYND, chunk(b"LA1S")], CorruptStreamError, "chunk name b'LA1S'"),
+        ([LATS, SYND, chunk(b"ENDS", bytes(5))], CorruptStreamError, "ENDS has 5 bytes"),
+        ([LATS, SYND, chunk(b"iccp", b"no zlib")], CorruptStreamError, "cannot be decompressed"),
+        ([LATS, SYND, chunk(b"iccp", zlib.compress(b"a") + b"b")], CorruptStreamError, "followed by other"),
+        ([LATS, SYND, chunk(b"iccp", zlib.compress(b"abc" * 9)[:-6])], CorruptStreamError, "cut"),
+        ([LATS, SYND, chunk(b"iccp", zlib.compress(b""))], CorruptStreamError, "empty"),
+        ([LATS, SYND, chunk(b"iccp", zlib.compress(bytes(MAX_ICC_BYTES + 1)))], CorruptStreamError, "larger than"),
+    ],
+)
+def test_impossible_chunks_are_refused(chunks, error, message):
+    with pytest.raises(error, match=message):
+        read(with_chunks(*chunks))
+
+
+def test_unknown_ancillary_chunks_are_skipped():
+    stream = read(with_chunks(chunk(b"abCD", b"x"), LATS, SYND, chunk(b"tEXt", b"hello")))
+    assert stream.latents == bytes(4)
+
+
+@pytest.mark.parametrize("profile", [b"", bytes(MAX_ICC_BYTES + 1)])
+def test_a_profile_that_could_not_be_read_is_not_written(profile):
+    with pytest.raises(ImageError, match="ICC profile of"):
+        write(dataclasses.replace(SMALL, icc_profile=profile))

@@ -1,0 +1,229 @@
+"""``mlic-run``: photos to ``.mlic`` files and back."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlic.runtime import Codec
+from mlic.runtime.atomic import write_atomically
+from mlic.runtime.container import MAX_PIXELS
+from mlic.runtime.errors import ImageError, MlicError
+from mlic.runtime.version import VERSION
+from mlic.tools.console import bytes_text, print_json, reported_errors
+from mlic.tools.progress import progress_bar
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Encode and decode photos with learned image codecs.",
+)
+
+PIPE = Path("-")
+
+Model = Annotated[
+    Path | None,
+    typer.Option("--model", help="Bundle; default: the one that ships with this package.", show_default=False),
+]
+BackendName = Annotated[str, typer.Option(help="Engine: auto or onnxruntime.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]
+Limit = Annotated[int, typer.Option(min=1, help="Refuse pictures of more pixels.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mlic {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Encode and decode photos with learned image codecs."""
+
+
+@app.command()
+def encode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture file, or - for standard input.")],
+    output: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[OUT]", help="File to write, or - for standard output; default: IN with suffix .mlic.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Model = None,
+    backend: BackendName = "auto",
+    threads: Threads = None,
+    max_pixels: Limit = MAX_PIXELS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compress a picture."""
+    with reported_errors("mlic-run encode", quiet):
+        from mlic.runtime.image_files import read_image  # noqa: PLC0415 - loads Pillow
+
+        target = output or (PIPE if source == PIPE else source.with_suffix(".mlic"))
+        _require_free(target, force)
+        picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
+        codec = Codec.load(model, backend, threads, max_pixels)
+        start = time.perf_counter()
+        with progress_bar(codec.num_steps + 3, quiet) as begin:
+            data = codec.encode(picture.pixels, picture.icc_profile, progress=begin)
+        seconds = time.perf_counter() - start
+        _write(target, data)
+        height, width = picture.pixels.shape[:2]
+        row = {
+            "output": str(target),
+            "width": width,
+            "height": height,
+            "bytes": len(data),
+            "bpp": round(8 * len(data) / (width * height), 4),
+            "ratio": round(3 * width * height / len(data), 2),
+            "source_bytes": None if source == PIPE else source.stat().st_size,
+            "seconds": round(seconds, 3),
+            "model_id": codec.bundle.manifest.model_id.hex(),
+        }
+        _report(
+            row,
+            f"{target}: {width}x{height}, {bytes_text(len(data))}, {row['bpp']:.4f} bpp, "
+            f"{row['ratio']:.1f}:1 of 24-bit pixels, {seconds:.2f} s",
+            target, as_json, quiet,
+        )
+
+
+@app.command()
+def decode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help=".mlic file, or - for standard input.")],
+    output: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[OUT]", help="Picture file, its suffix names the format; or - for PNG on standard output; "
+            "default: IN with suffix .png.", show_default=False,
+        ),
+    ] = None,
+    model: Model = None,
+    backend: BackendName = "auto",
+    threads: Threads = None,
+    max_pixels: Limit = MAX_PIXELS,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Decompress a .mlic file."""
+    with reported_errors("mlic-run decode", quiet):
+        from mlic.runtime.container import read  # noqa: PLC0415
+        from mlic.runtime.image_files import require_writable, write_image  # noqa: PLC0415 - loads Pillow
+
+        target = output or (PIPE if source == PIPE else source.with_suffix(".png"))
+        _require_free(target, force)
+        if target != PIPE:
+            require_writable(target)  # before the work, not after it
+        data = _read(source)
+        stream = read(data, max_pixels)
+        codec = Codec.load(model, backend, threads, max_pixels)
+        start = time.perf_counter()
+        with progress_bar(codec.num_steps + 3, quiet) as begin:
+            pixels = codec.decode(data, progress=begin)
+        seconds = time.perf_counter() - start
+        write_image(sys.stdout.buffer if target == PIPE else target, pixels, stream.icc_profile)
+        height, width = pixels.shape[:2]
+        row = {"output": str(target), "width": width, "height": height, "seconds": round(seconds, 3)}
+        _report(row, f"{target}: {width}x{height}, {seconds:.2f} s", target, as_json, quiet)
+
+
+@app.command()
+def info(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help=".mlic file, or - for standard input.")],
+    max_pixels: Limit = MAX_PIXELS,
+    as_json: Json = False,
+) -> None:
+    """Show what a .mlic file holds, without decoding it."""
+    with reported_errors("mlic-run info"):
+        from mlic.tools.describe import description  # noqa: PLC0415
+
+        row = description(_read(source), max_pixels)
+        if as_json:
+            print_json(row)
+        else:
+            width = max(len(key) for key in row)
+            for key, value in row.items():
+                print(f"{key:<{width}}  {value}")
+
+
+@app.command()
+def verify(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(metavar="[BUNDLE]", help="Bundle; default: the one that ships.", show_default=False),
+    ] = None,
+    backend: BackendName = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a bundle: its files, that every graph loads and runs, and that what it encodes comes back."""
+    with reported_errors("mlic-run verify", quiet):
+        from mlic.tools.verify import ROUND_TRIPS, verify_bundle  # noqa: PLC0415
+
+        codec = Codec.load(bundle, backend, threads)
+        with progress_bar(len(codec.bundle.manifest.graphs) + len(ROUND_TRIPS), quiet) as begin:
+            result = verify_bundle(codec, begin)
+        if as_json:
+            print_json(result.as_json())
+        elif not quiet:
+            print(result.as_text())
+        if not result.passed:
+            raise MlicError(f"bundle {codec.bundle.manifest.name}: {result.problem()}")
+
+
+def _require_free(target: Path, force: bool) -> None:
+    if target == PIPE:
+        if sys.stdout.isatty():
+            raise ImageError("standard output is a terminal; name a file, or pipe the output on")
+    elif target.is_dir():
+        raise ImageError(f"{target} is a folder; name a file")
+    elif not target.parent.is_dir():
+        raise ImageError(f"{target.parent}: no such folder")
+    elif target.is_file() and not force:
+        raise ImageError(f"{target} exists; name another file, or --force")
+
+
+def _read(source: Path) -> bytes:
+    return sys.stdin.buffer.read() if source == PIPE else source.read_bytes()
+
+
+def _write(target: Path, data: bytes) -> None:
+    if target == PIPE:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomically(target, data)
+
+
+def _report(row: dict[str, Any], text: str, target: Path, as_json: bool, quiet: bool) -> None:
+    """Print a result; to stderr where stdout carries the data."""
+    if target == PIPE:
+        if not quiet:
+            print(text, file=sys.stderr)
+    elif as_json:
+        print_json(row)
+    elif not quiet:
+        print(text)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,152 @@
+"""What ``mlic-run verify`` checks, on this machine's engine and without PyTorch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mlic.runtime import Codec
+from mlic.runtime.arrays import UInt8Array
+from mlic.runtime.errors import MlicError
+from mlic.tools.console import bytes_text
+
+ROUND_TRIPS = ((1, 1), (64, 64), (100, 150), (256, 192))  # height and width of the pictures
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """Whether one graph loads.
+
+    Attributes:
+        name: of the graph.
+        precision: that its file computes in.
+        file_bytes: of the ONNX file.
+        load_ms: until the engine was ready to run it, milliseconds.
+        problem: what the engine said, or None.
+    """
+
+    name: str
+    precision: str
+    file_bytes: int
+    load_ms: float
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class RoundTripReport:
+    """Whether one picture came back.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        file_bytes: of its ``.mlic`` file.
+        problem: what differed or failed, or None.
+    """
+
+    height: int
+    width: int
+    file_bytes: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All that was checked.
+
+    Attributes:
+        model: what ``Codec.info`` says.
+        graphs: one row a graph.
+        round_trips: one row a picture; empty if a graph did not load.
+    """
+
+    model: dict[str, Any]
+    graphs: list[GraphReport]
+    round_trips: list[RoundTripReport]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was wrong."""
+        return self.problem() is None
+
+    def problem(self) -> str | None:
+        """Return the first thing that was wrong."""
+        rows = [(f"graph {g.name}", g.problem) for g in self.graphs]
+        rows += [(f"picture {r.width}x{r.height}", r.problem) for r in self.round_trips]
+        return next((f"{where}: {problem}" for where, problem in rows if problem), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        return {"passed": self.passed, **asdict(self)}
+
+    def as_text(self) -> str:
+        """Return a table."""
+        lines = [
+            f"{self.model['name']}: {self.model['architecture']}, model {self.model['model_id']}, "
+            f"on {self.model['backend']}",
+            f"{'graph':<10} {'precision':<9} {'size':>9} {'load':>8}",
+        ]
+        for graph in self.graphs:
+            size = bytes_text(graph.file_bytes)
+            state = graph.problem or "ok"
+            lines.append(f"{graph.name:<10} {graph.precision:<9} {size:>9} {graph.load_ms:>5.0f} ms  {state}")
+        for trip in self.round_trips:
+            state = trip.problem or "decodes to the encoder's latent, twice the same bytes"
+            lines.append(f"{trip.width}x{trip.height}: {bytes_text(trip.file_bytes)}, {state}")
+        return "\n".join(lines)
+
+
+def verify_bundle(codec: Codec, progress: Callable[[str], None] = lambda _: None) -> Verification:
+    """Load every graph of a bundle and send pictures through it.
+
+    Opening the bundle has checked its files' hashes and how its graphs fit together.
+
+    Args:
+        codec: the bundle on an engine.
+        progress: called with the name of each graph and picture before its turn.
+    """
+    graphs = []
+    for name, file in codec.bundle.manifest.graphs.items():
+        progress(name)
+        path = codec.bundle.path_of(file)
+        start, problem = time.perf_counter(), None
+        try:
+            codec.backend.open(path, file)
+        except MlicError as error:
+            problem = str(error)
+        elapsed = 1000 * (time.perf_counter() - start)
+        graphs.append(GraphReport(name, file.precision, path.stat().st_size, round(elapsed, 1), problem))
+    trips = []
+    if not any(graph.problem for graph in graphs):
+        for height, width in ROUND_TRIPS:
+            progress(f"{width}x{height}")
+            trips.append(_round_trip(codec, height, width))
+    return Verification(codec.info, graphs, trips)
+
+
+def _round_trip(codec: Codec, height: int, width: int) -> RoundTripReport:
+    pixels = _picture(height, width)
+    data, problem = b"", None
+    try:
+        data = codec.encode(pixels)
+        if codec.encode(pixels) != data:
+            problem = "encoding it again gave other bytes"
+        elif not np.array_equal(codec.decode_latent(data), codec.trace(pixels)["y_hat"]):
+            problem = "the decoder's latent differs from the encoder's"
+        elif codec.decode(data).shape != pixels.shape:
+            problem = "the decoded picture has another size"
+    except MlicError as error:
+        problem = str(error)
+    return RoundTripReport(height, width, len(data), problem)
+
+
+def _picture(height: int, width: int) -> UInt8Array:
+    """Return a deterministic picture with smooth parts, edges and noise, uint8 [H, W, 3]."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    smooth = 128 + 90 * np.sin(rows / 29) * np.cos(columns / 41)
+    edges = 30 * ((rows // 24 + columns // 40) % 2)
+    noise = np.random.default_rng(height * 4096 + width).integers(-12, 13, (height, width, 3))
+    return np.clip((smooth + edges)[..., None] + noise, 0, 255).astype(np.uint8)
