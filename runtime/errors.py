@@ -9,7 +9,8 @@ class BitstreamError(MlicError):
     """A ``.mlic`` file cannot be read.
 
     Attributes:
-        offset: byte position in the file where the problem was noticed, or None where no single byte is to blame.
+        offset: byte position in the file where the problem was noticed, or None where no single byte is to
+            blame.
     """
 
     def __init__(self, message: str, offset: int | None = None) -> None:

@@ -1,4 +1,7 @@
-"""What a bundle says about itself: graphs, tensors, steps (``docs/bundle-format.md``)."""
+"""What a bundle says about itself: graphs, tensors, steps (``docs/bundle-format.md``).
+
+``manifest_json.py`` reads and writes it, ``wiring.py`` checks that its graphs and steps fit together.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ from mlic.runtime.errors import BundleError
 
 Positions = Literal["all", "anchor", "nonanchor"]
 Dim = int | str
+
+FORMAT = "mlic-bundle"
+FORMAT_VERSION = 1
+DTYPES = ("float32", "float16", "int32", "int64", "uint8")
 
 _DIM = re.compile(r"(height|width)(?:/([1-9][0-9]*))?")
 
@@ -53,7 +60,7 @@ class StepSpec:
     """What lies between two uses of the entropy coder.
 
     Attributes:
-        graph: graph whose ``scales`` and ``means`` code this step's symbols.
+        graph: ``step_NN``, the graph whose ``scales_NN`` and ``means_NN`` code this step's ``symbols_NN``.
         channels: first and one past the last channel of y.
         positions: checkerboard half, or all positions.
     """
@@ -61,6 +68,21 @@ class StepSpec:
     graph: str
     channels: tuple[int, int]
     positions: Positions
+
+    @property
+    def scales(self) -> str:
+        """Name of this step's standard deviations in the state."""
+        return self.graph.replace("step", "scales")
+
+    @property
+    def means(self) -> str:
+        """Name of this step's means in the state."""
+        return self.graph.replace("step", "means")
+
+    @property
+    def symbols(self) -> str:
+        """Name under which later graphs take this step's symbols."""
+        return self.graph.replace("step", "symbols")
 
 
 @dataclass(frozen=True)
@@ -86,10 +108,10 @@ class Padding:
 
     Attributes:
         multiple: of both sides.
-        placement: where the picture lies in the padded one (``top-left`` or ``centre``; odd remainders go right and
-            below).
-        fill: what the encoder puts around it: ``zeros`` (as the official scripts do) or ``edge``. The decoder does
-            not depend on it.
+        placement: where the picture lies in the padded one (``top-left`` or ``centre``; odd remainders go
+            right and below).
+        fill: what the encoder puts around it: ``zeros`` (as the official scripts do) or ``edge``. The decoder
+            does not depend on it.
     """
 
     multiple: int
@@ -99,7 +121,24 @@ class Padding:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The parsed ``manifest.json``."""
+    """The parsed ``manifest.json``.
+
+    Attributes:
+        name: of the bundle, for people.
+        architecture: ``mlicpp``, ``stf``, ``wacnn`` or another; the runtime does not look at it.
+        variant: of the architecture.
+        model_id: 8 bytes; what both ends must share.
+        arithmetic: of the entropy path, as ``container.ARITHMETICS`` names it.
+        engine: precision of the transforms, as asked at export.
+        padding: how pictures are brought to whole latents.
+        y_channels: M.
+        z_channels: N.
+        tables_path: relative to the bundle.
+        tables_sha256: of that file, lower-case hex.
+        graphs: by name.
+        steps: in coding order.
+        details: everything else that the file holds: ``widths``, ``provenance`` and keys of later versions.
+    """
 
     name: str
     architecture: str
@@ -117,9 +156,18 @@ class Manifest:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def _evaluate(dim: str, height: int, width: int) -> int:
+def parse_dim(dim: str) -> tuple[Literal["height", "width"], int]:
+    """Return the side of the padded picture that a dimension follows, and by what the side is divided.
+
+    Raises:
+        BundleError: ``dim`` is not ``height``, ``width``, ``height/N`` or ``width/N``.
+    """
     match = _DIM.fullmatch(dim)
     if match is None:
         raise BundleError(f"dimension {dim!r} is not a number, height/N or width/N")
-    size = height if match[1] == "height" else width
-    return size // int(match[2] or 1)
+    return ("height" if match[1] == "height" else "width"), int(match[2] or 1)
+
+
+def _evaluate(dim: str, height: int, width: int) -> int:
+    side, divisor = parse_dim(dim)
+    return (height if side == "height" else width) // divisor

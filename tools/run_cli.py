@@ -59,7 +59,8 @@ def encode(
     output: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUT]", help="File to write, or - for standard output; default: IN with suffix .mlic.",
+            metavar="[OUT]",
+            help="File to write, or - for standard output; default: IN with suffix .mlic.",
             show_default=False,
         ),
     ] = None,
@@ -80,7 +81,7 @@ def encode(
         picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
         codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
-        with progress_bar(codec.num_steps + 3, quiet) as begin:
+        with progress_bar(codec.num_graphs_per_call, quiet) as begin:
             data = codec.encode(picture.pixels, picture.icc_profile, progress=begin)
         seconds = time.perf_counter() - start
         _write(target, data)
@@ -100,7 +101,9 @@ def encode(
             row,
             f"{target}: {width}x{height}, {bytes_text(len(data))}, {row['bpp']:.4f} bpp, "
             f"{row['ratio']:.1f}:1 of 24-bit pixels, {seconds:.2f} s",
-            target, as_json, quiet,
+            target,
+            as_json,
+            quiet,
         )
 
 
@@ -110,8 +113,10 @@ def decode(
     output: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUT]", help="Picture file, its suffix names the format; or - for PNG on standard output; "
-            "default: IN with suffix .png.", show_default=False,
+            metavar="[OUT]",
+            help="Picture file, its suffix names the format; or - for PNG on standard output; "
+            "default: IN with suffix .png.",
+            show_default=False,
         ),
     ] = None,
     model: Model = None,
@@ -130,12 +135,12 @@ def decode(
         target = output or (PIPE if source == PIPE else source.with_suffix(".png"))
         _require_free(target, force)
         if target != PIPE:
-            require_writable(target)  # before the work, not after it
+            require_writable(str(target), target.suffix)  # before the work, not after it
         data = _read(source)
         stream = read(data, max_pixels)
         codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
-        with progress_bar(codec.num_steps + 3, quiet) as begin:
+        with progress_bar(codec.num_graphs_per_call, quiet) as begin:
             pixels = codec.decode(data, progress=begin)
         seconds = time.perf_counter() - start
         write_image(sys.stdout.buffer if target == PIPE else target, pixels, stream.icc_profile)

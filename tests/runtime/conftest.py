@@ -1,6 +1,5 @@
 """Fixtures of the runtime's tests: a miniature bundle, a codec on it, and rows with escapes."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,7 @@ from hypothesis import settings
 
 from mlic.runtime.codec import Codec
 from mlic.runtime.entropy_model import EntropyModel, FrequencyTables
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tiny_bundle
-
-from tiny_bundle import build_tiny_bundle
+from tests.tiny_bundle import build_tiny_bundle
 
 settings.register_profile("mlic", deadline=None, max_examples=60)
 settings.load_profile("mlic")

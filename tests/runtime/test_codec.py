@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_bundle import build_tiny_bundle
 
 from mlic.runtime import Codec, container
 from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -27,6 +26,7 @@ from mlic.runtime.errors import (
 )
 from mlic.runtime.image_files import ImageWarning
 from mlic.runtime.manifest import Padding
+from tests.tiny_bundle import build_tiny_bundle
 
 SIDES = [1, 2, 15, 16, 17, 63, 64, 65, 100, 127, 128, 129, 130]
 SIZES = [(height, SIDES[-1 - index]) for index, height in enumerate(SIDES)] + [(1, 1), (64, 64), (128, 128), (130, 130)]

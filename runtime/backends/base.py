@@ -1,0 +1,127 @@
+"""What the runtime asks of an engine: open a graph, run it on named arrays, say what was granted."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from mlic.runtime.arrays import Array, Tensors
+from mlic.runtime.errors import BackendError
+from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec, parse_dim
+
+
+class Graph(Protocol):
+    """An opened graph. ``run`` may be called from several threads at once."""
+
+    @property
+    def spec(self) -> GraphSpec:
+        """Names, shapes and dtypes."""
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run the graph.
+
+        Args:
+            inputs: at least the arrays that the spec names; others are ignored.
+
+        Returns:
+            The arrays that the spec names.
+
+        Raises:
+            BackendError: the engine failed, or an array does not fit the spec.
+        """
+
+
+class Backend(Protocol):
+    """An engine that opens graphs."""
+
+    @property
+    def name(self) -> str:
+        """What ``open_backend`` calls it."""
+
+    @property
+    def granted(self) -> str:
+        """What runs the graphs, for errors and reports: engine, version, device, threads."""
+
+    def open(self, path: Path, graph: GraphFile) -> Graph:
+        """Open one graph and check that the engine granted what was asked.
+
+        Args:
+            path: of the ONNX file.
+            graph: its entry in the manifest.
+
+        Raises:
+            BackendError: the file cannot be loaded, or names, dtypes, shapes, precision or device differ.
+        """
+
+
+class LazyGraph:
+    """A graph that is opened when first run, and whose arrays are checked against the spec at every run.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, backend: Backend, path: Path, graph: GraphFile) -> None:
+        self._backend = backend
+        self._path = path
+        self._graph = graph
+        self._opened: Graph | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def spec(self) -> GraphSpec:
+        """Names, shapes and dtypes."""
+        return self._graph.spec
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the engine holds the graph in memory."""
+        return self._opened is not None
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run the graph, opening it first if need be; see ``Graph.run``."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._backend.open(self._path, self._graph)
+        sizes: dict[str, int] = {}
+        inputs = {name: inputs[name] for name in self.spec.inputs}
+        check_arrays(self.spec.name, "input", inputs, self.spec.inputs, sizes)
+        outputs = self._opened.run(inputs)
+        check_arrays(self.spec.name, "output", outputs, self.spec.outputs, sizes)
+        return outputs
+
+
+def check_arrays(graph: str, side: str, arrays: Tensors, specs: dict[str, TensorSpec], sizes: dict[str, int]) -> None:
+    """Compare arrays with their specs; all of them must mean the same padded picture.
+
+    Args:
+        graph: name for errors.
+        side: ``input`` or ``output``, for errors.
+        arrays: named as in ``specs``.
+        specs: expected dtypes and shapes.
+        sizes: ``height`` and ``width`` as far as known; completed from the arrays.
+
+    Raises:
+        BackendError: an array has another dtype or shape.
+    """
+    for name, spec in specs.items():
+        array = arrays[name]
+        fits = array.dtype == spec.dtype and len(array.shape) == len(spec.shape)
+        for dim, found in zip(spec.shape, array.shape, strict=False):
+            if isinstance(dim, int):
+                fits = fits and dim == found
+            else:
+                side_name, divisor = parse_dim(dim)
+                fits = fits and sizes.setdefault(side_name, found * divisor) == found * divisor
+        if not fits:
+            expected = f"{spec.dtype} {shape_text(spec.shape)}"
+            if sizes:
+                expected += " with " + ", ".join(f"{key} {value}" for key, value in sizes.items())
+            raise BackendError(
+                f"graph {graph}: {side} {name} is {array.dtype} {list(array.shape)}; expected {expected}"
+            )
+
+
+def shape_text(shape: tuple[object, ...]) -> str:
+    """Return a shape for a message, without quotes: ``[1, 3, height, width]``."""
+    return "[" + ", ".join(str(dim) for dim in shape) + "]"

@@ -1,0 +1,269 @@
+"""Pictures to ``.mlic`` files and back: the data flow, top to bottom."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlic.runtime import container
+from mlic.runtime.arrays import Float32Array, UInt8Array
+from mlic.runtime.backends import Backend, LazyGraph, open_backend
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolTracer
+from mlic.runtime.container import MAX_PIXELS, MAX_SIDE, Bitstream
+from mlic.runtime.errors import BundleError, ShapeError, UnsupportedStreamError
+from mlic.runtime.image import Frame, check_pixels, pixels_from_x_hat, x_from_pixels
+from mlic.runtime.walk import State, Step, walk
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Progress = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Report no progress."""
+
+
+MODELS = Path(__file__).parent / "models"
+DEFAULT_MODEL = "mlicpp-n64-m96"  # name of the bundle in MODELS that ships with the package
+
+
+class Codec:
+    """A model on an engine.
+
+    One object may encode and decode in several threads at once: everything that changes during a call belongs
+    to the call, graphs are opened under a lock, and engines run one graph in several threads. Graphs are
+    opened when first needed and stay open as long as the object lives.
+
+    Attributes:
+        bundle: the model.
+        backend: the engine.
+        max_pixels: largest picture that is encoded or decoded.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, max_pixels: int = MAX_PIXELS) -> None:
+        self.bundle = bundle
+        self.backend = backend
+        self.max_pixels = max_pixels
+        manifest = bundle.manifest
+        self._models = Models(bundle.entropy)
+        self._graphs = {
+            name: LazyGraph(backend, bundle.path_of(graph), graph) for name, graph in manifest.graphs.items()
+        }
+        self._steps = [Step(step, self._graphs[step.graph]) for step in manifest.steps]
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | None = None,
+        backend: str | Backend = "auto",
+        threads: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Codec:
+        """Open a bundle on an engine.
+
+        Args:
+            bundle: the folder; default: the model that ships with the package.
+            backend: an engine's name, as ``open_backend`` takes it, or an opened engine.
+            threads: for each graph; default: as many as the process may use. Ignored for an opened engine.
+            max_pixels: refuse larger pictures, in both directions.
+
+        Raises:
+            BundleError: the bundle is missing, incomplete or inconsistent.
+            BackendError: the engine is unknown or not installed.
+        """
+        if bundle is None:
+            bundle = MODELS / DEFAULT_MODEL
+            if not bundle.is_dir():
+                raise BundleError(f"this installation ships no model {DEFAULT_MODEL}; name a bundle")
+        opened = Bundle.open(bundle)
+        engine = open_backend(backend, threads) if isinstance(backend, str) else backend
+        return cls(opened, engine, max_pixels)
+
+    @property
+    def num_graphs_per_call(self) -> int:
+        """How many graphs ``encode`` and ``decode`` each run: as often do they report progress."""
+        return len(self._steps) + 3
+
+    def encode(
+        self, image: UInt8Array | Image, icc_profile: bytes | None = None, progress: Progress = _silent
+    ) -> bytes:
+        """Compress a picture.
+
+        Encoding the same picture twice on one machine gives the same bytes.
+
+        Args:
+            image: uint8 [H, W, 3], uint8 [H, W] for grey, or a Pillow image (turned upright, made opaque
+                RGB).
+            icc_profile: colour profile to store; default: a Pillow image's own, if it has one.
+            progress: called with the name of each graph before it runs.
+
+        Returns:
+            The contents of a ``.mlic`` file.
+
+        Raises:
+            ShapeError: the array has another dtype or shape, or is larger than ``max_pixels``.
+            ImageError: the Pillow image cannot be converted, or the profile is too large.
+            BackendError: a graph failed or gave values that cannot be coded.
+        """
+        pixels, profile = self._pixels_from(image)
+        coder = SymbolEncoder(self._models)
+        y, z_symbols = self._analyse(pixels, progress)
+        walk(self._steps, coder, self._state(coder.code_z(z_symbols), progress), y)
+        height, width = pixels.shape[:2]
+        manifest = self.bundle.manifest
+        return container.write(
+            Bitstream(
+                manifest.model_id,
+                width,
+                height,
+                manifest.arithmetic,
+                *coder.finish(),
+                icc_profile=profile if icc_profile is None else icc_profile,
+            )
+        )
+
+    def decode(self, data: bytes, progress: Progress = _silent) -> UInt8Array:
+        """Decompress a picture.
+
+        Args:
+            data: the contents of a ``.mlic`` file.
+            progress: called with the name of each graph before it runs.
+
+        Returns:
+            uint8 [H, W, 3].
+
+        Raises:
+            TruncatedStreamError: the file ends early.
+            CorruptStreamError: the file is damaged.
+            UnsupportedStreamError: it is no ``.mlic`` file, is of another model or a newer version, or larger
+                than ``max_pixels``.
+            EngineMismatchError: this engine's scale indexes differ from the encoder's.
+            BackendError: a graph failed.
+        """
+        frame, y_hat = self._decode_latent(data, progress)
+        progress("g_s")
+        return pixels_from_x_hat(self._graphs["g_s"].run({"y_hat": y_hat})["x_hat"], frame)
+
+    def decode_latent(self, data: bytes) -> Float32Array:
+        """Decompress only as far as the latent; for tests and for comparing engines.
+
+        Returns:
+            float32 [1, M, padded height / 16, padded width / 16], equal to ``trace(...)["y_hat"]`` on the
+            same engine.
+
+        Raises:
+            MlicError: as ``decode``.
+        """
+        return self._decode_latent(data)[1]
+
+    def trace(self, image: UInt8Array | Image) -> dict[str, Any]:
+        """Run the encoder and keep everything on the way.
+
+        Returns:
+            ``y`` float32 [1, M, h, w]; ``z_symbols`` int32 [1, N, h/4, w/4]; ``scales`` and ``means``
+            (float32), ``indexes`` (uint8) and ``symbols`` (int32), lists of one array a step in coding order;
+            ``y_hat`` float32 [1, M, h, w].
+
+        Raises:
+            MlicError: as ``encode``.
+        """
+        pixels, _ = self._pixels_from(image)
+        coder = SymbolEncoder(self._models)
+        tracer = SymbolTracer(coder, self.bundle.entropy)
+        y, z_symbols = self._analyse(pixels)
+        state = walk(self._steps, tracer, self._state(coder.code_z(z_symbols)), y)
+        return {
+            "y": y,
+            "z_symbols": z_symbols.astype(np.int32),
+            "scales": tracer.scales,
+            "means": tracer.means,
+            "indexes": tracer.indexes,
+            "symbols": tracer.symbols,
+            "y_hat": state.run(self._graphs["finish"])["y_hat"],
+        }
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The model and the engine, ready for JSON."""
+        manifest = self.bundle.manifest
+        return {
+            "name": manifest.name,
+            "architecture": manifest.architecture,
+            "variant": manifest.variant,
+            "model_id": manifest.model_id.hex(),
+            "arithmetic": manifest.arithmetic,
+            "engine": manifest.engine,
+            "backend": self.backend.granted,
+            "steps": len(self._steps),
+            "open_graphs": [name for name, graph in self._graphs.items() if graph.is_open],
+        }
+
+    def _analyse(self, pixels: UInt8Array, progress: Progress = _silent) -> tuple[Float32Array, Float32Array]:
+        """Return y, and z's symbols as the graph gives them."""
+        padding = self.bundle.manifest.padding
+        frame = Frame.around(pixels.shape[0], pixels.shape[1], padding)
+        progress("g_a")
+        y = self._graphs["g_a"].run({"x": x_from_pixels(pixels, frame, padding)})["y"]
+        progress("h_a")
+        return y, self._graphs["h_a"].run({"y": y})["z_symbols"]
+
+    def _state(self, z_symbols: Float32Array, progress: Progress = _silent) -> State:
+        """Return the state in which the walk begins."""
+        h_s, finish = self._graphs["h_s"], self._graphs["finish"]
+        chain = [h_s.spec, *(step.graph.spec for step in self._steps), finish.spec]
+        state = State(chain, {"z_symbols": z_symbols}, progress)
+        state.run(h_s)
+        return state
+
+    def _decode_latent(self, data: bytes, progress: Progress = _silent) -> tuple[Frame, Float32Array]:
+        stream = container.read(data, self.max_pixels)
+        manifest = self.bundle.manifest
+        if stream.model_id != manifest.model_id:
+            raise UnsupportedStreamError(
+                f"the file is of model {stream.model_id.hex()}; "
+                f"bundle {manifest.name} is model {manifest.model_id.hex()}",
+                offset=8,
+            )
+        if stream.arithmetic != manifest.arithmetic:
+            raise UnsupportedStreamError(
+                f"the file needs arithmetic {stream.arithmetic}; bundle {manifest.name} has {manifest.arithmetic}",
+                offset=5,
+            )
+        frame = Frame.around(stream.height, stream.width, manifest.padding)
+        padded = (frame.padded_height, frame.padded_width)
+        step_sizes = [math.prod(step.graph.spec.outputs[step.spec.scales].concrete(*padded)) for step in self._steps]
+        coder = SymbolDecoder(self._models, stream, step_sizes, self.backend.granted)
+        z_shape = self._graphs["h_a"].spec.outputs["z_symbols"].concrete(*padded)
+        state = self._state(coder.code_z(z_shape), progress)
+        walk(self._steps, coder, state)
+        coder.finish()
+        return frame, state.run(self._graphs["finish"])["y_hat"]
+
+    def _pixels_from(self, image: UInt8Array | Image) -> tuple[UInt8Array, bytes | None]:
+        """Return uint8 [H, W, 3] and the colour profile."""
+        profile = None
+        if not isinstance(image, np.ndarray):
+            # Only now: an application that passes arrays needs no Pillow in memory.
+            from PIL.Image import Image as PillowImage  # noqa: PLC0415
+
+            from mlic.runtime.image_files import picture_from_pil  # noqa: PLC0415
+
+            if not isinstance(image, PillowImage):
+                raise ShapeError(f"picture is a {type(image).__name__}; expected an array or a Pillow image")
+            picture = picture_from_pil(image, self.max_pixels)
+            image, profile = picture.pixels, picture.icc_profile
+        pixels = check_pixels(image)
+        height, width = pixels.shape[:2]
+        if height * width > self.max_pixels or max(height, width) > MAX_SIDE:
+            raise ShapeError(
+                f"picture has {width} x {height} pixels; the limits are {self.max_pixels} (max_pixels) "
+                f"and {MAX_SIDE} a side"
+            )
+        return pixels, profile

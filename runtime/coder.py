@@ -1,0 +1,198 @@
+"""The two directions of the entropy coder as the walk sees them, and a tracer of either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mlic.runtime.ans import AnsDecoder, AnsEncoder, RowModels
+from mlic.runtime.arrays import Array, Float32Array, Int32Array, UInt8Array
+from mlic.runtime.container import Bitstream
+from mlic.runtime.entropy_model import EntropyModel, integers_from_floats, quantize
+from mlic.runtime.errors import BackendError
+from mlic.runtime.escape import EscapeReader, EscapeWriter
+from mlic.runtime.manifest import StepSpec
+from mlic.runtime.syndrome import SyndromeChecker, SyndromeWriter
+from mlic.runtime.walk import Coder
+
+
+class Models:
+    """The entropy model and constriction's models of its rows, shared by all coders of a codec."""
+
+    def __init__(self, entropy: EntropyModel) -> None:
+        self.entropy = entropy
+        self.y = RowModels(entropy.y)
+        self.z = RowModels(entropy.z)
+
+
+class Substreams(NamedTuple):
+    """What an encoder leaves, as the file stores it."""
+
+    latents: bytes
+    escapes: bytes
+    syndromes: bytes
+
+
+class SymbolEncoder:
+    """Rounds and collects symbols; ``finish`` writes them."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._ans = AnsEncoder()
+        self._escapes = EscapeWriter()
+        self._syndromes = SyndromeWriter()
+
+    def code_z(self, z_symbols: Float32Array) -> Float32Array:
+        """Encode z; call it first.
+
+        Args:
+            z_symbols: float32 [1, N, H, W], whole numbers.
+
+        Returns:
+            The same without negative zeros: exactly what the decoder returns.
+
+        Raises:
+            BackendError: a value is not a whole number that can be coded.
+        """
+        symbols = integers_from_floats(z_symbols, "graph h_a")
+        rows = _channel_rows(z_symbols.shape)
+        slots, raws = self._models.entropy.z.slots_from_symbols(symbols.reshape(-1), rows)
+        self._ans.add(self._models.z, slots, rows)
+        self._escapes.add(raws)
+        return symbols.astype(np.float32)
+
+    def code(
+        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
+    ) -> Float32Array:
+        """Encode one step; see ``Coder.code``.
+
+        Raises:
+            BackendError: scales or means are not finite, or a symbol is too large to be coded.
+        """
+        assert part is not None
+        _require_finite(step, scales, means)
+        indexes = self._models.entropy.build_indexes(scales)
+        symbols = quantize(part, means, f"graph {step.graph}")
+        rows = indexes.reshape(-1)
+        slots, raws = self._models.entropy.y.slots_from_symbols(symbols.reshape(-1), rows)
+        self._ans.add(self._models.y, slots, rows)
+        self._escapes.add(raws)
+        self._syndromes.add(indexes)
+        return symbols.astype(np.float32)
+
+    def finish(self) -> Substreams:
+        """Return everything coded."""
+        words = self._ans.finish()
+        return Substreams(words.astype("<u4").tobytes(), self._escapes.finish(), self._syndromes.finish())
+
+
+class SymbolDecoder:
+    """Takes symbols from a file, after it has made sure that the indexes are the encoder's.
+
+    Args:
+        models: of the bundle that wrote the file.
+        stream: the file.
+        step_sizes: number of symbols of each step, in coding order.
+        engine: what runs the graphs, for errors.
+
+    Raises:
+        CorruptStreamError: the file's parts do not fit the steps.
+        UnsupportedStreamError: it uses another checksum of indexes.
+    """
+
+    def __init__(self, models: Models, stream: Bitstream, step_sizes: Sequence[int], engine: str) -> None:
+        self._models = models
+        self._syndromes = SyndromeChecker(stream.syndromes, step_sizes, engine, stream.arithmetic)
+        self._ans = AnsDecoder(np.frombuffer(stream.latents, dtype="<u4").astype(np.uint32))
+        self._escapes = EscapeReader(stream.escapes)
+
+    def code_z(self, shape: tuple[int, ...]) -> Float32Array:
+        """Decode z; call it first.
+
+        Args:
+            shape: [1, N, H, W].
+
+        Returns:
+            float32 of this shape, whole numbers.
+
+        Raises:
+            CorruptStreamError: an escaped value is impossible.
+        """
+        rows = _channel_rows(shape)
+        slots = self._ans.take(self._models.z, rows)
+        symbols = self._models.entropy.z.symbols_from_slots(slots, rows, self._escapes.take)
+        return symbols.reshape(shape).astype(np.float32)
+
+    def code(
+        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
+    ) -> Float32Array:
+        """Decode one step; see ``Coder.code``.
+
+        Raises:
+            BackendError: scales or means are not finite.
+            EngineMismatchError: the indexes are not the encoder's.
+            CorruptStreamError: an escaped value is impossible.
+        """
+        assert part is None
+        _require_finite(step, scales, means)
+        indexes = self._models.entropy.build_indexes(scales)
+        indexes = self._syndromes.correct(step.graph, indexes, scales)
+        rows = indexes.reshape(-1)
+        slots = self._ans.take(self._models.y, rows)
+        symbols = self._models.entropy.y.symbols_from_slots(slots, rows, self._escapes.take)
+        return symbols.reshape(scales.shape).astype(np.float32)
+
+    def finish(self) -> None:
+        """Check that everything was used up and all indexes agree.
+
+        Raises:
+            CorruptStreamError: symbols or escapes are left over.
+            EngineMismatchError: the indexes as a whole are not the encoder's.
+        """
+        self._syndromes.finish()
+        self._ans.finish()
+        self._escapes.finish()
+
+
+class SymbolTracer:
+    """Passes everything on to another coder and keeps a copy.
+
+    Attributes:
+        scales: float32, one array a step.
+        means: float32.
+        indexes: uint8.
+        symbols: int32.
+    """
+
+    def __init__(self, coder: Coder, entropy: EntropyModel) -> None:
+        self._coder = coder
+        self._entropy = entropy
+        self.scales: list[Float32Array] = []
+        self.means: list[Float32Array] = []
+        self.indexes: list[UInt8Array] = []
+        self.symbols: list[Int32Array] = []
+
+    def code(
+        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
+    ) -> Float32Array:
+        """Code one step with the other coder; see ``Coder.code``."""
+        symbols = self._coder.code(step, scales, means, part)
+        self.scales.append(scales)
+        self.means.append(means)
+        self.indexes.append(self._entropy.build_indexes(scales))
+        self.symbols.append(symbols.astype(np.int32))
+        return symbols
+
+
+def _channel_rows(shape: tuple[int, ...]) -> Array:
+    """Return the table row of each element of z: its channel."""
+    _, channels, height, width = shape
+    return np.repeat(np.arange(channels, dtype=np.uint16), height * width)
+
+
+def _require_finite(step: StepSpec, scales: Float32Array, means: Float32Array) -> None:
+    for name, values in (("scales", scales), ("means", means)):
+        if not np.isfinite(values).all():
+            raise BackendError(f"graph {step.graph}: {name} hold NaN or infinite values")

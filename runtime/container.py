@@ -1,0 +1,279 @@
+"""The ``.mlic`` file, version 1. All numbers are little-endian.
+
+    offset  size  field
+    0       4     magic: MLIC
+    4       1     version: 1
+    5       1     arithmetic of the entropy path: 1 = float32 with syndromes
+    6       2     flags: reserved, zero
+    8       8     model_id
+    16      4     width in pixels, 1..2^20
+    20      4     height in pixels, 1..2^20
+    24      ...   chunks
+
+A chunk is uint32 length, four ASCII letters, contents. An upper-case first letter means critical: a reader
+that does
+not know it refuses the file; others are skipped. No name occurs twice. In this order:
+
+    LATS    uint32 words of the ANS coder (ans.py): z, then the steps in coding order
+    ESCP    bits of the values outside their table (escape.py); absent if there are none
+    SYND    checksums of the scale indexes (syndrome.py)
+    iccp    zlib-compressed ICC profile; optional
+    ENDS    uint32 CRC-32 of every byte before this value
+
+Nothing follows ENDS. Reading frames the chunks first, then compares the checksum, and judges the contents
+last: damage is reported as damage, and only an intact file is called unsupported.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from mlic.runtime.errors import (
+    CorruptStreamError,
+    ImageError,
+    TruncatedStreamError,
+    UnsupportedStreamError,
+)
+
+MAGIC = b"MLIC"
+VERSION = 1
+ARITHMETICS = {1: "float32-syndrome"}
+MAX_SIDE = 1 << 20
+MAX_PIXELS = 1 << 26  # 64 megapixels; about 4 GB of activations in one pass through the synthesis
+MAX_ICC_BYTES = 1 << 24  # the largest profiles in use, of CMYK printers, have 3 MB
+
+_HEADER = struct.Struct("<4sBBH8sII")
+_CHUNK = struct.Struct("<I4s")
+_CRC = struct.Struct("<I")
+_ORDER = (b"LATS", b"ESCP", b"SYND", b"iccp")
+_FOREIGN = (  # first bytes, or (from byte 4 on) those of an ISO media file
+    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"BM", "a BMP picture"),
+    (0, b"II*\0", "a TIFF picture"),
+    (0, b"MM\0*", "a TIFF picture"),
+    (8, b"WEBP", "a WebP picture"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (4, b"ftyp", "an ISO media file, such as HEIC or MP4"),
+    (0, b"\xff\x0a", "a JPEG XL picture"),
+    (4, b"JXL ", "a JPEG XL picture"),
+    (0, b"%PDF", "a PDF file"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip file"),
+    (0, b"{", "a text file, perhaps JSON"),
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The fixed part of a file.
+
+    Attributes:
+        model_id: 8 bytes, of the bundle that wrote the file.
+        width: in pixels, before padding.
+        height: in pixels, before padding.
+        arithmetic: of the entropy path, as manifests name it.
+    """
+
+    model_id: bytes
+    width: int
+    height: int
+    arithmetic: str
+
+
+@dataclass(frozen=True)
+class Bitstream(Header):
+    """A whole file, taken apart.
+
+    Attributes:
+        latents: contents of ``LATS``, a multiple of 4 bytes.
+        escapes: contents of ``ESCP``, empty if there is none.
+        syndromes: contents of ``SYND``.
+        icc_profile: uncompressed, or None.
+    """
+
+    latents: bytes
+    escapes: bytes
+    syndromes: bytes
+    icc_profile: bytes | None = None
+
+
+def write(stream: Bitstream) -> bytes:
+    """Return the file's bytes.
+
+    Raises:
+        ImageError: the ICC profile is empty or larger than ``MAX_ICC_BYTES``.
+    """
+    codes = {name: code for code, name in ARITHMETICS.items()}
+    assert len(stream.model_id) == 8
+    assert 1 <= stream.width <= MAX_SIDE
+    assert 1 <= stream.height <= MAX_SIDE
+    assert len(stream.latents) % 4 == 0
+    parts = [
+        _HEADER.pack(MAGIC, VERSION, codes[stream.arithmetic], 0, stream.model_id, stream.width, stream.height),
+        _chunk(b"LATS", stream.latents),
+        _chunk(b"ESCP", stream.escapes) if stream.escapes else b"",
+        _chunk(b"SYND", stream.syndromes),
+    ]
+    if stream.icc_profile is not None:
+        if not 1 <= len(stream.icc_profile) <= MAX_ICC_BYTES:
+            raise ImageError(f"ICC profile of {len(stream.icc_profile)} bytes; expected 1 to {MAX_ICC_BYTES}")
+        parts.append(_chunk(b"iccp", zlib.compress(stream.icc_profile, 9)))
+    parts.append(_CHUNK.pack(_CRC.size, b"ENDS"))
+    body = b"".join(parts)
+    return body + _CRC.pack(zlib.crc32(body))  # CRC last: it covers the header
+
+
+def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
+    """Take a file apart and check everything that can be checked without a model.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse larger pictures.
+
+    Raises:
+        TruncatedStreamError: the data ends early.
+        CorruptStreamError: checksum, order, lengths or values are wrong, or data follows the end.
+        UnsupportedStreamError: another kind of file, a newer version, an unknown critical chunk, or a picture
+            larger than ``max_pixels``.
+    """
+    _check_kind(data)
+    chunks, end = _frame(data)
+    (stored,) = _CRC.unpack_from(data, end - _CRC.size)
+    computed = zlib.crc32(memoryview(data)[: end - _CRC.size])
+    if stored != computed:
+        raise CorruptStreamError(f"checksum is {stored:08x}, the contents have {computed:08x}", offset=end - _CRC.size)
+    header = _header(data, max_pixels)
+    contents = _known_chunks(data, chunks)
+    latents = contents[b"LATS"]
+    if len(latents) % 4:
+        raise CorruptStreamError(f"LATS has {len(latents)} bytes; expected a multiple of 4")
+    escapes = contents.get(b"ESCP", b"")
+    if b"ESCP" in contents and not escapes:
+        raise CorruptStreamError("ESCP is empty; expected no such chunk")
+    profile = _decompress_profile(contents[b"iccp"]) if b"iccp" in contents else None
+    return Bitstream(
+        header.model_id,
+        header.width,
+        header.height,
+        header.arithmetic,
+        latents=latents,
+        escapes=escapes,
+        syndromes=contents[b"SYND"],
+        icc_profile=profile,
+    )
+
+
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """Read the first 24 bytes of a file; no checksum is compared.
+
+    Raises:
+        TruncatedStreamError: there are fewer.
+        CorruptStreamError: a field is out of range.
+        UnsupportedStreamError: another kind of file, a newer version, or a picture larger than
+            ``max_pixels``.
+    """
+    _check_kind(data)
+    return _header(data, max_pixels)
+
+
+def _check_kind(data: bytes) -> None:
+    """Check magic, version and that the header is there."""
+    magic = bytes(data[:4])
+    if magic != MAGIC[: len(magic)]:
+        for start, signature, name in _FOREIGN:
+            if bytes(data[start : start + len(signature)]) == signature:
+                raise UnsupportedStreamError(f"this is {name}, not a .mlic file", offset=0)
+        raise UnsupportedStreamError(f"not a .mlic file: it begins with {magic!r}", offset=0)
+    if len(data) > 4 and data[4] != VERSION:
+        raise UnsupportedStreamError(f"file version {data[4]}; this reader knows version {VERSION}", offset=4)
+    if len(data) < _HEADER.size:
+        raise TruncatedStreamError(f"header needs {_HEADER.size} bytes, got {len(data)}", offset=len(data))
+
+
+def _header(data: bytes, max_pixels: int) -> Header:
+    _, _, arithmetic, flags, model_id, width, height = _HEADER.unpack_from(data)
+    if arithmetic not in ARITHMETICS:
+        raise UnsupportedStreamError(f"arithmetic {arithmetic}; this reader knows {ARITHMETICS}", offset=5)
+    if flags:
+        raise UnsupportedStreamError(f"flags {flags:#06x}; this reader knows none", offset=6)
+    for side, value, offset in (("width", width, 16), ("height", height, 20)):
+        if not 1 <= value <= MAX_SIDE:
+            raise CorruptStreamError(f"{side} is {value}; expected 1 to {MAX_SIDE}", offset=offset)
+    if width * height > max_pixels:
+        raise UnsupportedStreamError(
+            f"picture of {width} x {height} pixels; the limit is {max_pixels} (max_pixels)", offset=16
+        )
+    return Header(model_id, width, height, ARITHMETICS[arithmetic])
+
+
+def _frame(data: bytes) -> tuple[list[tuple[bytes, int, int]], int]:
+    """Return name, start and end of each chunk up to ENDS, and where the file ends."""
+    chunks: list[tuple[bytes, int, int]] = []
+    position = _HEADER.size
+    while True:
+        if len(data) < position + _CHUNK.size:
+            raise TruncatedStreamError(
+                f"chunk header needs {_CHUNK.size} bytes, got {len(data) - position}", offset=position
+            )
+        length, name = _CHUNK.unpack_from(data, position)
+        if not (name.isascii() and name.isalpha()):
+            raise CorruptStreamError(f"chunk name {name!r}; expected four letters", offset=position + 4)
+        start = position + _CHUNK.size
+        position = start + length
+        if name == b"ENDS" and length != _CRC.size:
+            raise CorruptStreamError(f"ENDS has {length} bytes; expected {_CRC.size}", offset=start)
+        if len(data) < position:
+            raise TruncatedStreamError(
+                f"chunk {name.decode()} needs {length} bytes, got {len(data) - start}", offset=len(data)
+            )
+        if name == b"ENDS":
+            break
+        chunks.append((name, start, position))
+    if len(data) > position:
+        raise CorruptStreamError(f"{len(data) - position} bytes follow the end of the file", offset=position)
+    return chunks, position
+
+
+def _known_chunks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> dict[bytes, bytes]:
+    """Return the contents of the chunks that this version knows."""
+    contents: dict[bytes, bytes] = {}
+    seen: set[bytes] = set()
+    last = -1
+    for name, start, end in chunks:
+        if name in seen:
+            raise CorruptStreamError(f"chunk {name.decode()} occurs twice", offset=start - _CHUNK.size)
+        seen.add(name)
+        if name not in _ORDER:
+            if name[:1].isupper():
+                raise UnsupportedStreamError(
+                    f"critical chunk {name.decode()} is unknown to this reader", offset=start - 4
+                )
+            continue
+        if _ORDER.index(name) < last:
+            raise CorruptStreamError(f"chunk {name.decode()} stands too late", offset=start - _CHUNK.size)
+        last = _ORDER.index(name)
+        contents[name] = bytes(data[start:end])
+    if missing := [name.decode() for name in (b"LATS", b"SYND") if name not in contents]:
+        raise CorruptStreamError(f"chunks are missing: {', '.join(missing)}")
+    return contents
+
+
+def _decompress_profile(data: bytes) -> bytes:
+    decompressor = zlib.decompressobj()
+    try:
+        profile = decompressor.decompress(data, MAX_ICC_BYTES + 1)
+    except zlib.error as error:
+        raise CorruptStreamError(f"ICC profile cannot be decompressed: {error}") from error
+    if len(profile) > MAX_ICC_BYTES:
+        raise CorruptStreamError(f"ICC profile is larger than {MAX_ICC_BYTES} bytes")
+    if not profile or not decompressor.eof or decompressor.unused_data:
+        raise CorruptStreamError("ICC profile is empty, cut or followed by other data")
+    return profile
+
+
+def _chunk(name: bytes, contents: bytes) -> bytes:
+    return _CHUNK.pack(len(contents), name) + contents

@@ -1,0 +1,102 @@
+"""Pictures as the graphs see them: uint8 HWC to float32 NCHW and back, padding and cropping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlic.runtime.arrays import Float32Array, UInt8Array
+from mlic.runtime.errors import BackendError, ShapeError
+from mlic.runtime.manifest import Padding
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a picture lies in its padded version; all in pixels.
+
+    Attributes:
+        height: of the picture.
+        width: of the picture.
+        padded_height: a multiple of the padding's.
+        padded_width: a multiple of the padding's.
+        top: rows above the picture.
+        left: columns left of it.
+    """
+
+    height: int
+    width: int
+    padded_height: int
+    padded_width: int
+    top: int
+    left: int
+
+    @classmethod
+    def around(cls, height: int, width: int, padding: Padding) -> Frame:
+        """Return the frame of a picture; odd remainders of ``centre`` go right and below."""
+        padded_height, padded_width = (-(-side // padding.multiple) * padding.multiple for side in (height, width))
+        centre = padding.placement == "centre"
+        top, left = (padded_height - height, padded_width - width) if centre else (0, 0)
+        return cls(height, width, padded_height, padded_width, top // 2, left // 2)
+
+
+def check_pixels(pixels: UInt8Array) -> UInt8Array:
+    """Return a picture as uint8 [H, W, 3], or say what is wrong with it.
+
+    Args:
+        pixels: uint8 [H, W, 3], or [H, W] for grey.
+
+    Raises:
+        ShapeError: another dtype, shape, or no pixels.
+    """
+    good = pixels.dtype == np.uint8 and 0 not in pixels.shape
+    if not good or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise ShapeError(
+            f"picture is {pixels.dtype} {list(pixels.shape)}; expected uint8 [height, width, 3] or [height, width]"
+        )
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., np.newaxis], 3, axis=2)
+
+
+def x_from_pixels(pixels: UInt8Array, frame: Frame, padding: Padding) -> Float32Array:
+    """Return the padded picture as the analysis transform takes it.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        frame: made from H and W.
+        padding: what to fill the frame with.
+
+    Returns:
+        float32 [1, 3, padded height, padded width] in 0..1.
+    """
+    x = np.zeros((1, 3, frame.padded_height, frame.padded_width), dtype=np.float32)
+    rows = slice(frame.top, frame.top + frame.height)
+    columns = slice(frame.left, frame.left + frame.width)
+    np.divide(pixels.transpose(2, 0, 1), np.float32(255), out=x[0, :, rows, columns], dtype=np.float32)
+    if padding.fill == "edge":
+        x[..., rows, : columns.start] = x[..., rows, columns.start, np.newaxis]
+        x[..., rows, columns.stop :] = x[..., rows, columns.stop - 1, np.newaxis]
+        x[..., : rows.start, :] = x[..., rows.start, np.newaxis, :]
+        x[..., rows.stop :, :] = x[..., rows.stop - 1, np.newaxis, :]
+    return x
+
+
+def pixels_from_x_hat(x_hat: Float32Array, frame: Frame) -> UInt8Array:
+    """Return the picture inside a synthesised one.
+
+    Args:
+        x_hat: float32 or float16 [1, 3, padded height, padded width], nominally 0..1.
+        frame: of the picture.
+
+    Returns:
+        uint8 [H, W, 3], clipped, then rounded to the nearest, ties to even.
+
+    Raises:
+        BackendError: a value is NaN.
+    """
+    inside = x_hat[0, :, frame.top : frame.top + frame.height, frame.left : frame.left + frame.width]
+    values = inside.astype(np.float32)
+    if np.isnan(values).any():
+        raise BackendError("graph g_s returned NaN")
+    np.clip(values, 0, 1, out=values)
+    values *= 255
+    return np.ascontiguousarray(np.rint(values, out=values).astype(np.uint8).transpose(1, 2, 0))

@@ -1,0 +1,220 @@
+"""``manifest.json`` to ``Manifest`` and back (``docs/bundle-format.md``)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar, get_args
+
+from mlic.runtime.errors import BundleError
+from mlic.runtime.manifest import (
+    DTYPES,
+    FORMAT,
+    FORMAT_VERSION,
+    Dim,
+    GraphFile,
+    GraphSpec,
+    Manifest,
+    Padding,
+    Positions,
+    StepSpec,
+    TensorSpec,
+    parse_dim,
+)
+
+_T = TypeVar("_T")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MODEL_ID = re.compile(r"[0-9a-f]{16}")
+_MODELLED = {
+    "format", "format_version", "name", "architecture", "variant", "model_id", "arithmetic", "engine",
+    "padding", "latent", "tables", "graphs", "steps",
+}  # fmt: skip
+
+
+def manifest_from_json(text: str | bytes) -> Manifest:
+    """Parse a manifest; types, names and ranges are checked, files and wiring are not.
+
+    Args:
+        text: contents of ``manifest.json``.
+
+    Raises:
+        BundleError: not JSON, not a bundle's manifest, of a newer version, or with wrong entries, all of them
+            listed.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"manifest.json is not JSON: {error}") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise BundleError(f"manifest.json is not the manifest of a bundle: its format is not {FORMAT!r}")
+    version = value.get("format_version")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise BundleError(f"bundle format version {version!r}; this reader knows 1 to {FORMAT_VERSION}")
+    root = _Object(value, "", problems := [])
+    latent, tables, padding = root.object("latent"), root.object("tables"), root.object("padding")
+    model_id = root.text("model_id", _MODEL_ID)
+    graphs = [_graph(entry) for entry in root.objects("graphs")]
+    manifest = Manifest(
+        name=root.text("name"),
+        architecture=root.text("architecture"),
+        variant=root.text("variant"),
+        model_id=bytes.fromhex(model_id) if _MODEL_ID.fullmatch(model_id) else b"",
+        arithmetic=root.text("arithmetic"),
+        engine=root.text("engine"),
+        padding=Padding(
+            multiple=padding.number("multiple", 1),
+            placement="centre" if padding.choice("placement", ("top-left", "centre")) == "centre" else "top-left",
+            fill="edge" if padding.choice("fill", ("zeros", "edge")) == "edge" else "zeros",
+        ),
+        y_channels=latent.number("y_channels", 1),
+        z_channels=latent.number("z_channels", 1),
+        tables_path=tables.text("path"),
+        tables_sha256=tables.text("sha256", _SHA256),
+        graphs={graph.spec.name: graph for graph in graphs},
+        steps=tuple(_step(entry) for entry in root.objects("steps")),
+        details={key: entry for key, entry in value.items() if key not in _MODELLED},
+    )
+    if len(manifest.graphs) < len(graphs):
+        problems.append("graphs: a name occurs twice")
+    if problems:
+        raise BundleError("manifest.json: " + "; ".join(problems))
+    return manifest
+
+
+def json_from_manifest(manifest: Manifest) -> str:
+    """Return the text of ``manifest.json``; ``manifest_from_json`` reads the same manifest back."""
+    value = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": manifest.name,
+        "architecture": manifest.architecture,
+        "variant": manifest.variant,
+        "model_id": manifest.model_id.hex(),
+        "arithmetic": manifest.arithmetic,
+        "engine": manifest.engine,
+        "padding": {
+            "multiple": manifest.padding.multiple,
+            "placement": manifest.padding.placement,
+            "fill": manifest.padding.fill,
+        },
+        "latent": {"y_channels": manifest.y_channels, "z_channels": manifest.z_channels},
+        "tables": {"path": manifest.tables_path, "sha256": manifest.tables_sha256},
+        "graphs": [
+            {
+                "name": graph.spec.name,
+                "path": graph.path,
+                "sha256": graph.sha256,
+                "exact": graph.spec.exact,
+                "precision": graph.precision,
+                "inputs": _json_from_tensors(graph.spec.inputs),
+                "outputs": _json_from_tensors(graph.spec.outputs),
+            }
+            for graph in manifest.graphs.values()
+        ],
+        "steps": [
+            {"graph": step.graph, "channels": list(step.channels), "positions": step.positions}
+            for step in manifest.steps
+        ],
+        **manifest.details,
+    }
+    return json.dumps(value, indent=1) + "\n"
+
+
+class _Object:
+    """One JSON object being read: notes every problem and goes on with a stand-in."""
+
+    def __init__(self, value: dict[str, Any], where: str, problems: list[str]) -> None:
+        self.value = value
+        self.where = where
+        self.problems = problems
+
+    def get(self, key: str, kind: type[_T], default: _T) -> _T:
+        found = self.value.get(key)
+        if type(found) is kind:
+            return found
+        self.problem(key, "is missing" if key not in self.value else f"is {found!r:.40}; expected {kind.__name__}")
+        return default
+
+    def problem(self, key: str, text: str) -> None:
+        self.problems.append(f"{self.where}{key} {text}")
+
+    def object(self, key: str) -> _Object:
+        return _Object(self.get(key, dict, {}), f"{self.where}{key}.", self.problems)
+
+    def objects(self, key: str) -> list[_Object]:
+        entries = self.get(key, list, [])
+        if not entries:
+            self.problem(key, "is empty")
+        for index, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                self.problem(f"{key}[{index}]", f"is {entry!r:.40}; expected dict")
+        return [
+            _Object(entry, f"{self.where}{key}[{index}].", self.problems)
+            for index, entry in enumerate(entries)
+            if isinstance(entry, dict)
+        ]
+
+    def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
+        found = self.get(key, str, "")
+        if found and pattern and not pattern.fullmatch(found):
+            self.problem(key, f"is {found!r:.40}; expected {pattern.pattern}")
+        return found
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        found = self.text(key)
+        if found not in choices:
+            self.problem(key, f"is {found!r:.40}; expected one of {', '.join(choices)}")
+        return found
+
+    def number(self, key: str, least: int) -> int:
+        found = self.get(key, int, least)
+        if found < least:
+            self.problem(key, f"is {found}; expected {least} or more")
+        return max(found, least)
+
+
+def _graph(entry: _Object) -> GraphFile:
+    spec = GraphSpec(
+        name=entry.text("name"),
+        inputs=_tensors(entry.object("inputs")),
+        outputs=_tensors(entry.object("outputs")),
+        exact=entry.get("exact", bool, True),
+    )
+    return GraphFile(spec, entry.text("path"), entry.text("sha256", _SHA256), entry.text("precision"))
+
+
+def _tensors(entry: _Object) -> dict[str, TensorSpec]:
+    tensors = {}
+    for name in entry.value:
+        tensor = entry.object(name)
+        shape = tensor.get("shape", list, [])
+        for dim in shape:
+            if not _is_dim(dim):
+                tensor.problem("shape", f"holds {dim!r:.40}; expected a positive number, height/N or width/N")
+        dims: tuple[Dim, ...] = tuple(dim for dim in shape if _is_dim(dim))
+        tensors[name] = TensorSpec(tensor.choice("dtype", DTYPES), dims)
+    return tensors
+
+
+def _is_dim(dim: object) -> bool:
+    if isinstance(dim, str):
+        try:
+            parse_dim(dim)
+        except BundleError:
+            return False
+        return True
+    return type(dim) is int and dim >= 1
+
+
+def _step(entry: _Object) -> StepSpec:
+    channels = entry.get("channels", list, [0, 1])
+    if len(channels) != 2 or not all(type(value) is int for value in channels) or not 0 <= channels[0] < channels[1]:
+        entry.problem("channels", f"is {channels!r:.40}; expected [first, end] with 0 <= first < end")
+        channels = [0, 1]
+    found = entry.choice("positions", get_args(Positions))
+    positions: Positions = "anchor" if found == "anchor" else "nonanchor" if found == "nonanchor" else "all"
+    return StepSpec(entry.text("graph"), (channels[0], channels[1]), positions)
+
+
+def _json_from_tensors(tensors: dict[str, TensorSpec]) -> dict[str, Any]:
+    return {name: {"dtype": spec.dtype, "shape": list(spec.shape)} for name, spec in tensors.items()}
