@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,17 @@ from torch import Tensor, nn
 
 from mlic.export.architectures import ARCHITECTURES, Architecture, recognise
 from mlic.export.errors import CheckpointError
+from mlic.runtime.bundle import sha256_of
+from mlic.runtime.entropy_model import MAX_ROWS
 
 # Spellings of the bottleneck's parameters: CompressAI 1.2.9 and later, and very old files.
 _BOTTLENECK = re.compile(r"(entropy_bottleneck\.)_?(matrices|biases|factors)\.(\d)")
 _SINGULAR = {"matrices": "_matrix", "biases": "_bias", "factors": "_factor"}
 _TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
+_SCALE_TABLE = "gaussian_conditional.scale_table"
+_FOREIGN = re.compile(r"GLOBAL (\S+)")  # how torch names a class that it does not load
 _SHOWN = 3  # keys listed in an error
+SCALE_LIMIT = 4096.0  # the released models end at 256; a row has twelve entries for each unit
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,13 @@ def load_checkpoint(path: Path, architecture: str = "auto") -> Checkpoint:
     found = recognise(state)
     if found is None:
         known = ", ".join(row.title for row in ARCHITECTURES.values())
-        raise CheckpointError(f"{path.name}: no {known} checkpoint; its keys are {_some(state)}")
+        raise CheckpointError(f"{path.name}: its keys are {_some(state)}; expected a checkpoint of {known}")
     if architecture not in ("auto", found.name):
         wanted = ARCHITECTURES[architecture].title
         raise CheckpointError(f"{path.name}: found a checkpoint of {found.title}; expected {wanted}")
     state = {key: value for key, value in state.items() if not key.startswith(found.legacy)} if found.legacy else state
     model = _build(path, found, state)
-    return Checkpoint(found, model.eval(), path.name, _sha256(path))
+    return Checkpoint(found, model.eval(), path.name, sha256_of(path))
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
@@ -78,14 +83,15 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a folder; expected a checkpoint file") from None
-    except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path):
-            raise CheckpointError(
-                f"{path.name}: holds Python objects other than tensors, which are never loaded; "
-                "save its state_dict alone"
-            ) from error
-        raise CheckpointError(f"{path.name}: {_what_is(path)}; expected a file of torch.save") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch.load raises whatever its readers raise
+        foreign = _FOREIGN.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if foreign:
+            raise CheckpointError(
+                f"{path.name}: holds Python objects other than tensors ({foreign[1]}), which are never loaded; "
+                "expected a state_dict alone"
+            ) from error
         raise CheckpointError(f"{path.name}: {_what_is(path)}; expected a file of torch.save") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -93,7 +99,8 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path.name}: holds a {type(content).__name__}; expected a state dict")
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
-        raise CheckpointError(f"{path.name}: holds no tensors; its keys are {_some(content)}")
+        keys = f"its keys are {_some(content)}" if content else "it is empty"
+        raise CheckpointError(f"{path.name}: holds no tensors, {keys}; expected a state dict, alone or as state_dict")
     return tensors
 
 
@@ -104,11 +111,12 @@ def _what_is(path: Path) -> str:
     if not start:
         return "is empty"
     if start.startswith(b"PK"):
-        return "is a damaged or cut archive"
+        return "is an archive of something else" if zipfile.is_zipfile(path) else "is a damaged or cut archive"
     for magic, kind in (
         (b"\x89PNG", "a PNG picture"),
         (b"\xff\xd8\xff", "a JPEG picture"),
         (b"MLIC", "a .mlic file"),
+        (b"\x80", "a pickle that is cut or of something else"),
     ):
         if start.startswith(magic):
             return f"is {kind}"
@@ -120,34 +128,19 @@ def _official_name(key: str) -> str:
 
 
 def _build(path: Path, architecture: Architecture, state: dict[str, Tensor]) -> nn.Module:
+    where = f"{path.name}: looks like {architecture.title}, but"
     try:
-        with torch.device("meta"):
-            architecture.build(state)  # cheap: fails here if the widths make no sense
-        model = architecture.build(state)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError, RuntimeError) as error:
-        raise CheckpointError(f"{path.name}: {architecture.title} with impossible widths: {error}") from error
-    own = model.state_dict()
-    parameters = dict(model.named_parameters())
-    problems = []
-    missing = sorted(key for key in parameters if key not in state)
-    unknown = sorted(key for key in state if key not in own)
-    shapes = [
-        f"{key} is {list(state[key].shape)}, expected {list(own[key].shape)}"
-        for key in own
-        if key in state and not key.endswith(_TABLES) and state[key].shape != own[key].shape
-    ]
-    if missing:
-        problems.append(f"{len(missing)} of {len(parameters)} parameters missing ({_some(missing)})")
-    if unknown:
-        problems.append(f"{len(unknown)} unknown keys ({_some(unknown)})")
-    if shapes:
-        problems.append("; ".join(shapes[:_SHOWN]))
-    if not problems:
-        bad = [key for key in parameters if not torch.isfinite(state[key]).all()]
-        if bad:
-            problems.append(f"values that are not finite in {_some(bad)}")
-    if problems:
-        raise CheckpointError(f"{path.name}: looks like {architecture.title}, but {'; '.join(problems)}")
+        # Without memory, whatever widths the shapes claim; a width of zero makes torch warn.
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sketch = architecture.build(state)
+    except KeyError as error:
+        raise CheckpointError(f"{where} {error.args[0]} is missing") from error
+    except (IndexError, ValueError, ZeroDivisionError, RuntimeError) as error:
+        raise CheckpointError(f"{where} with impossible widths: {' '.join(str(error).split())}") from error
+    if problems := _problems(state, sketch):
+        raise CheckpointError(f"{where} {'; '.join(problems)}")
+    model = architecture.build(state)
     for key, value in state.items():
         if key.endswith(_TABLES):
             # Tables may be empty or filled; their buffers take the file's shape.
@@ -157,11 +150,54 @@ def _build(path: Path, architecture: Architecture, state: dict[str, Tensor]) -> 
     return model
 
 
+def _problems(state: dict[str, Tensor], sketch: nn.Module) -> list[str]:
+    """Return what is wrong with the keys and shapes of ``state``, or, if nothing is, with its values."""
+    own = sketch.state_dict()
+    parameters = dict(sketch.named_parameters())
+    problems = []
+    missing = sorted(key for key in parameters if key not in state)
+    unknown = sorted(key for key in state if key not in own)
+    shapes = [
+        f"{key} is {list(state[key].shape)}, expected {list(own[key].shape)}"
+        for key in own
+        if key in state and not key.endswith(_TABLES) and state[key].shape != own[key].shape
+    ]
+    types = [
+        key
+        for key, value in state.items()
+        if value.layout != torch.strided or (key in parameters and not value.is_floating_point())
+    ]
+    empty = [key for key, value in parameters.items() if value.numel() == 0]
+    if missing:
+        problems.append(f"{len(missing)} of {len(parameters)} parameters missing ({_some(missing)})")
+    if unknown:
+        problems.append(f"{len(unknown)} unknown keys ({_some(unknown)})")
+    if shapes and not missing:  # widths are read off keys, so one that is missing makes others look wrong
+        more = f" and {len(shapes) - _SHOWN} more" if len(shapes) > _SHOWN else ""
+        problems.append("; ".join(shapes[:_SHOWN]) + more)
+    if types:
+        found = state[types[0]]
+        problems.append(f"{found.layout} tensor of {found.dtype} in {_some(types)}; expected dense floats")
+    if empty:
+        problems.append(f"no values in {_some(empty)}")
+    if not problems:
+        bad = [key for key in parameters if not torch.isfinite(state[key]).all()]
+        if bad:
+            problems.append(f"values that are not finite in {_some(bad)}")
+        scales = state.get(_SCALE_TABLE, torch.empty(0))
+        if not _is_scale_table(scales):
+            problems.append(f"{_SCALE_TABLE} is {list(scales.shape)}; expected up to 256 rising scales, all positive")
+    return problems
+
+
+def _is_scale_table(scales: Tensor) -> bool:
+    """Tell whether rows of frequencies can be made for these scales; an empty table stands for the usual one."""
+    if scales.ndim != 1 or len(scales) > MAX_ROWS:
+        return False
+    rising = bool((scales[1:] > scales[:-1]).all())
+    return rising and bool((scales > 0).all()) and bool((scales <= SCALE_LIMIT).all())
+
+
 def _some(keys: Any) -> str:
     keys = list(keys)
     return ", ".join(str(key) for key in keys[:_SHOWN]) + ("…" if len(keys) > _SHOWN else "")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

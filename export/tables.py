@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from mlic.export.errors import ExportError
 from mlic.export.models.entropy_bottleneck import EntropyBottleneck
 from mlic.export.models.gaussian import SCALE_LEVELS, SCALE_MAX, SCALE_MIN
 from mlic.runtime.arrays import Array
 
 PRECISION = 24
+MAX_SPAN = 1 << 14  # symbols of a channel of z; trained models stay below 200
 TAIL = 6.10941020487  # -quantile(0.5e-9) of the standard normal: beyond it lies one part in 10^9
 
 
@@ -39,7 +41,8 @@ def frequencies(probabilities: NDArray[np.float64]) -> NDArray[np.uint32]:
     # The remainder goes to those that lost most by rounding down; stable, so equal inputs give equal tables.
     order = np.argsort(result - exact, kind="stable")
     result[order[: spare - result.sum()]] += 1
-    return (result + 1).astype(np.uint32)
+    rounded: NDArray[np.uint32] = (result + 1).astype(np.uint32)
+    return rounded
 
 
 def gaussian_tables(scale_table: NDArray[np.float32]) -> dict[str, Array]:
@@ -65,11 +68,21 @@ def gaussian_tables(scale_table: NDArray[np.float32]) -> dict[str, Array]:
 
 
 def bottleneck_tables(bottleneck: EntropyBottleneck) -> dict[str, Array]:
-    """Return ``z_frequencies``, ``z_lengths``, ``z_offsets`` and ``medians``."""
+    """Return ``z_frequencies``, ``z_lengths``, ``z_offsets`` and ``medians``.
+
+    Raises:
+        ExportError: the quantiles of a channel are too far apart for a table.
+    """
     quantiles = bottleneck.quantiles.detach().double()[:, 0]
     low, median, high = quantiles.unbind(1)
     down = torch.clamp(torch.ceil(median - low), min=0).long()
     up = torch.clamp(torch.ceil(high - median), min=0).long()
+    widest = int((down + up).argmax())
+    if down[widest] + up[widest] > MAX_SPAN:
+        raise ExportError(
+            f"entropy_bottleneck.quantiles of channel {widest} are {low[widest]:g} and {high[widest]:g}; "
+            f"expected at most {MAX_SPAN} apart"
+        )
     rows, offsets = [], []
     longest = int((down + up).max()) + 1
     # Evaluated for all channels at once, from each one's lowest symbol.

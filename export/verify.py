@@ -48,7 +48,8 @@ def picture(height: int, width: int) -> Float32Array:
         edges = np.sign(np.sin(rows / 19 + columns / 31 + shift))
         texture = np.sin(rows * columns / 97 + shift) * np.sin(rows / 2.3) * np.cos(columns / 1.9)
         channels.append(0.5 + 0.25 * smooth + 0.12 * edges + 0.08 * texture)
-    return np.clip(np.stack(channels), 0, 1).astype(np.float32)[None]
+    result: Float32Array = np.clip(np.stack(channels), 0, 1).astype(np.float32)[None]
+    return result
 
 
 def verify(

@@ -1,0 +1,1 @@
+"""PyTorch definitions of the supported architectures, with the keys of their official checkpoints."""

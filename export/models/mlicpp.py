@@ -68,21 +68,25 @@ class MlicppWidths:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> MlicppWidths:
-        """Read the widths off the shapes of a checkpoint with official keys."""
+        """Read the widths off the shapes of a checkpoint with official keys; the official ones where keys miss."""
 
-        def fan_out(key: str, default: int = 0) -> int:
+        def fan_out(key: str, default: int) -> int:
             return state[f"{key}.weight"].shape[0] if f"{key}.weight" in state else default
 
-        m = fan_out("g_a.analysis_transform.6")
+        m = fan_out("g_a.analysis_transform.6", cls.m)
         ep = "entropy_parameters_anchor.0.fusion"
         lrp = "lrp_anchor.0.lrp_transform"
         old = f"{lrp}.6.weight" in state
         return cls(
-            n=fan_out("g_a.analysis_transform.0.conv1"),
+            n=fan_out("g_a.analysis_transform.0.conv1", cls.n),
             m=m,
             old=old,
-            entropy_parameters=(fan_out(f"{ep}.0"), fan_out(f"{ep}.2"), fan_out(f"{ep}.4")),
-            lrp=cls.lrp if old else (fan_out(f"{lrp}.0"), fan_out(f"{lrp}.2")),
+            entropy_parameters=(
+                fan_out(f"{ep}.0", cls.entropy_parameters[0]),
+                fan_out(f"{ep}.2", cls.entropy_parameters[1]),
+                fan_out(f"{ep}.4", cls.entropy_parameters[2]),
+            ),
+            lrp=cls.lrp if old else (fan_out(f"{lrp}.0", cls.lrp[0]), fan_out(f"{lrp}.2", cls.lrp[1])),
             channel_context=(
                 fan_out("channel_context.1.fushion.0", cls.channel_context[0]),
                 fan_out("channel_context.1.fushion.2", cls.channel_context[1]),
@@ -159,7 +163,7 @@ class Mlicpp(nn.Module):
         finished: list[Tensor] = []
         params: list[Tensor] = []
         for i, y_slice in enumerate(y.split(SLICE_CHANNELS, dim=1)):
-            y_hat, slice_params = self._slice(i, y_slice, hyper, finished)
+            y_hat, slice_params = self.slice(i, y_slice, hyper, finished)
             finished.append(y_hat)
             params.append(slice_params)
         scales = torch.cat([p[:, :SLICE_CHANNELS] for p in params], dim=1)
@@ -169,7 +173,7 @@ class Mlicpp(nn.Module):
         likelihoods = self.gaussian_conditional(noisy, scales, means)
         return Forward(self.g_s(y_hat), y, z, z_hat, y_hat, scales, means, likelihoods, z_likelihoods)
 
-    def _slice(self, i: int, y: Tensor, hyper: Tensor, finished: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def slice(self, i: int, y: Tensor, hyper: Tensor, finished: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return y_hat of slice ``i`` and its merged scales and means [B, 64, h, w]."""
         anchors = anchor_mask(y)
         hyper_means = hyper[:, self.widths.m :]

@@ -128,7 +128,7 @@ class LocalContext(nn.Module):
         attended = torch.matmul(torch.softmax(logits, dim=-1), v)  # [B, token, head, cell, depth]
         # ... and blocked coming out: channel = head * depth + depth index.
         maps = attended.permute(0, 1, 2, 4, 3).reshape(batch * height * width, channels, WINDOW, WINDOW)
-        fused = self.proj(self.fusion(maps).flatten(1))
+        fused: Tensor = self.proj(self.fusion(maps).flatten(1))
         fused = fused + self.mlp(self.norm2(fused))
         return fused.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 

@@ -43,8 +43,8 @@ class ResidualBlockDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, fan_in, H, W] to [B, fan_out, H/2, W/2]."""
-        out: Tensor = self.gdn(self.conv2(functional.gelu(self.conv1(x))))
-        return out + self.skip(x)
+        out: Tensor = self.gdn(self.conv2(functional.gelu(self.conv1(x)))) + self.skip(x)
+        return out
 
 
 class ResidualBlockUp(nn.Module):
@@ -59,8 +59,8 @@ class ResidualBlockUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, fan_in, H, W] to [B, fan_out, 2H, 2W]."""
-        out: Tensor = self.igdn(self.conv(functional.gelu(self.subpel_conv(x))))
-        return out + self.upsample(x)
+        out: Tensor = self.igdn(self.conv(functional.gelu(self.subpel_conv(x)))) + self.upsample(x)
+        return out
 
 
 class AnalysisTransform(nn.Module):

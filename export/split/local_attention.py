@@ -63,6 +63,15 @@ class WindowGeometry(nn.Module):
 class PackedLocalContext(nn.Module):
     """The same values as ``LocalContext`` at the nonanchor positions."""
 
+    bias_odd: Tensor
+    bias_even: Tensor
+    even_weights: Tensor
+    seen_weight: Tensor
+    odd_excludes: Tensor
+    empty_value: Tensor
+    fusion_weight: Tensor
+    fusion_bias: Tensor
+
     def __init__(self, source: LocalContext) -> None:
         super().__init__()
         self.depth = depth = source.channels // LOCAL_HEADS
@@ -97,6 +106,7 @@ class PackedLocalContext(nn.Module):
             self._constant("empty_value", empty_v[:, None, :])
             fusion = source.fusion.weight.reshape(-1, LOCAL_HEADS, depth, WINDOW * WINDOW)[..., CELL_ORDER]
             self._constant("fusion_weight", fusion.permute(1, 3, 2, 0).flatten(0, 2))  # [heads * 25 * depth, out]
+            assert source.fusion.bias is not None
             self._constant("fusion_bias", source.fusion.bias)
 
     def _constant(self, name: str, value: Tensor) -> None:
@@ -134,7 +144,7 @@ class PackedLocalContext(nn.Module):
         attended = torch.matmul(attention[..., :odd], v.permute(0, 2, 1, 3))
         attended = attended + (attention[..., odd] * share)[..., None] * self.empty_value
 
-        fused = self.proj(functional.linear(attended.flatten(1), self.fusion_weight.T, self.fusion_bias))
+        fused: Tensor = self.proj(functional.linear(attended.flatten(1), self.fusion_weight.T, self.fusion_bias))
         fused = fused + self.mlp(self.norm2(fused))
         return fused.T.reshape(1, 2 * channels, height, half)
 

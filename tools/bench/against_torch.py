@@ -1,0 +1,123 @@
+"""The runtime against the same weights run eagerly in PyTorch: ``python -m mlic.tools.bench.against_torch``.
+
+Two processes, one with PyTorch and one with the runtime, take turns on the same picture, so that a machine that drifts
+drifts under both. PyTorch runs the networks only; the runtime does the whole job, from pixels to the bytes of a file
+and back.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from PIL import Image
+
+from mlic.runtime.arrays import UInt8Array
+
+PAUSE_S = 0.3  # lets one engine's spinning threads go to sleep before the other's turn
+
+
+def main(
+    checkpoint: Annotated[Path, typer.Argument(help="What the bundle was made from.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle of the same weights.")],
+    image: Annotated[Path, typer.Argument(help="Picture with sides that are multiples of 64.")],
+    threads: Annotated[int, typer.Option(help="For each engine.")] = 2,
+    repeat: Annotated[int, typer.Option(help="Counted runs of each; one more to warm up is not.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print medians in milliseconds, ranges and ratios."""
+    with Image.open(image) as opened:
+        pixels = np.asarray(opened.convert("RGB"))
+    runs: dict[str, list[float]] = {}
+    context = multiprocessing.get_context("spawn")
+    workers = []
+    for serve, source in ((_serve_torch, checkpoint), (_serve_runtime, bundle)):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, source, pixels, threads), daemon=True)
+        process.start()
+        workers.append((process, ours))
+    for turn in range(repeat + 1):
+        for _, pipe in workers:
+            pipe.send("run")
+            for name, value in pipe.recv().items():
+                if turn:
+                    runs.setdefault(name, []).append(value)
+            time.sleep(PAUSE_S)
+    for process, pipe in workers:
+        pipe.send("stop")
+        process.join()
+    print(json.dumps(summary(runs)) if as_json else text(summary(runs)))
+
+
+def summary(runs: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Return ``median``, ``min`` and ``max`` of each series, and the paired ratios PyTorch / runtime."""
+    series = dict(runs)
+    for job in ("encode", "decode"):
+        pairs = zip(runs[f"torch {job}"], runs[f"mlic {job}"], strict=True)
+        series[f"ratio {job}"] = [theirs / ours for theirs, ours in pairs]
+    return {
+        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for name, values in series.items()
+    }
+
+
+def text(rows: dict[str, dict[str, float]]) -> str:
+    """Return a table."""
+    lines = [f"{'':<24}{'median':>10}{'min':>10}{'max':>10}"]
+    for name, row in rows.items():
+        unit = "x" if name.startswith("ratio") else "%" if name.endswith("share") else "ms"
+        values = "".join(f"{row[key]:>10.2f}" if unit != "ms" else f"{row[key]:>10.0f}" for key in row)
+        lines.append(f"{name:<24}{values} {unit}")
+    return "\n".join(lines)
+
+
+def _serve_torch(pipe: Connection, checkpoint: Path, pixels: UInt8Array, threads: int) -> None:
+    import torch  # noqa: PLC0415 - in this process alone
+
+    from mlic.export.checkpoints import load_checkpoint  # noqa: PLC0415
+    from mlic.tools.bench import eager  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+    model = load_checkpoint(checkpoint).model
+    x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float().div(255).contiguous()
+    with torch.no_grad():
+        while pipe.recv() == "run":
+            start = time.perf_counter()
+            y, z_hat = eager.encode(model, x)
+            middle = time.perf_counter()
+            eager.decode(model, y, z_hat)
+            end = time.perf_counter()
+            pipe.send({"torch encode": 1000 * (middle - start), "torch decode": 1000 * (end - middle)})
+
+
+def _serve_runtime(pipe: Connection, bundle: Path, pixels: UInt8Array, threads: int) -> None:
+    from mlic.runtime import Codec  # noqa: PLC0415 - in this process alone
+    from mlic.runtime.backends import open_backend  # noqa: PLC0415
+    from mlic.tools.bench.timed import TimedBackend  # noqa: PLC0415
+
+    backend = TimedBackend(open_backend("onnxruntime", threads))
+    codec = Codec.load(bundle, backend)
+
+    def timed(job: str, call: Any, argument: Any) -> tuple[Any, dict[str, float]]:
+        backend.reset()
+        start = time.perf_counter()
+        result = call(argument)
+        total = time.perf_counter() - start
+        outside = total - sum(backend.seconds.values())
+        return result, {f"mlic {job}": 1000 * total, f"mlic {job} outside share": 100 * outside / total}
+
+    while pipe.recv() == "run":
+        data, encoding = timed("encode", codec.encode, pixels)
+        _, decoding = timed("decode", codec.decode, data)
+        pipe.send(encoding | decoding)
+
+
+if __name__ == "__main__":
+    typer.run(main)
