@@ -1,4 +1,4 @@
-# `make test` and `make demo` work on a fresh machine with Python 3.10 or later; everything goes into virtual
+# `make test` and `make demo` work on a fresh machine with Python 3.11 or later; everything goes into virtual
 # environments under .venv and build/.
 
 PYTHON ?= python3
@@ -46,6 +46,7 @@ format: $(READY)
 demo:
 	$(PYTHON) -m venv $(DEMO_VENV)
 	$(DEMO_VENV)/bin/python -m pip install --quiet --upgrade pip
+	rm -rf build/lib  # what an earlier build left would be packed too
 	$(DEMO_VENV)/bin/python -m pip install --quiet '.[cpu]'
 	$(DEMO_VENV)/bin/python -m mlic.tools.demo $(PHOTO) demo
 

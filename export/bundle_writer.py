@@ -80,16 +80,17 @@ def export_bundle(
     Raises:
         ExportError: a graph could not be traced or differs from the model, or ``output`` exists.
     """
-    if output.exists() and not (overwrite and (output / "manifest.json").is_file()):
+    target = output.resolve()
+    if target.exists() and not (overwrite and (target / "manifest.json").is_file()):
         hint = "it is not a bundle" if overwrite else "choose another name, or --force"
         raise ExportError(f"{output} exists; {hint}")
-    if not output.absolute().parent.is_dir():
-        raise ExportError(f"{output.absolute().parent} is not a folder")
+    if not target.parent.is_dir():
+        raise ExportError(f"{output.parent}: no such folder")
     split = checkpoint.architecture.split(checkpoint.model)
     # Beside the final place, so that the last step is one rename.
-    work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
     try:
-        manifest = _write(checkpoint, split, work, engine, name or output.name, fill, progress)
+        manifest = _write(checkpoint, split, work, engine, name or target.name, fill, progress)
         bundle, backend = Bundle.open(work), open_backend("onnxruntime", threads)
         checks = verify(
             split,
@@ -101,12 +102,24 @@ def export_bundle(
         require_passed(checks)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
         work.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
-        if output.exists():
-            shutil.rmtree(output)
-        work.rename(output)
+        _replace(target, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Export(output, manifest, size, checks)
+
+
+def _replace(target: Path, work: Path) -> None:
+    """Give ``work`` the name ``target``; a bundle of that name goes only when the new one is in its place."""
+    before = work.with_name(f"{work.name}.before")
+    if target.exists():
+        target.rename(before)
+    try:
+        work.rename(target)
+    except BaseException:
+        if before.exists():
+            before.rename(target)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _write(
@@ -134,7 +147,7 @@ def _write(
         (folder / path).write_bytes(data)
         files[spec.name] = GraphFile(spec, path, hashlib.sha256(data).hexdigest(), precision)
     tables = model_tables(checkpoint)
-    np.savez_compressed(folder / "tables.npz", allow_pickle=False, **tables)
+    np.savez_compressed(folder / "tables.npz", **tables)  # type: ignore[arg-type]  # none is called allow_pickle
     outputs = {spec.spec.name: spec.spec.outputs for spec in split.subgraphs}
     manifest = Manifest(
         name=name,
@@ -176,7 +189,8 @@ def _variant(checkpoint: Checkpoint) -> str:
 
 def _widths(checkpoint: Checkpoint) -> dict[str, Any]:
     widths = getattr(checkpoint.model, "widths", None)
-    return {} if widths is None else asdict(widths)
+    # Tuples as lists, so that the manifest read back equals this one.
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(widths).items()} if widths else {}
 
 
 def _umask() -> int:

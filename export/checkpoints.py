@@ -78,13 +78,16 @@ def load_checkpoint(path: Path, architecture: str = "auto") -> Checkpoint:
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb"):
+            pass
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a folder; expected a checkpoint file") from None
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its readers raise
         foreign = _FOREIGN.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if foreign:

@@ -54,12 +54,10 @@ def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
             largest = float(np.abs(numpy_helper.to_array(initializer)).max(initial=0.0))
             if largest > FP16_MAX:
                 raise ExportError(f"graph {name}: a weight of {largest:g} is beyond half precision")
-    result: onnx.ModelProto = convert_float_to_float16(
-        model,
-        keep_io_types=True,
-        node_block_list=normalisation_nodes(model),
-    )
+    kept = normalisation_nodes(model)
+    result: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept)
     _drop_repeated(result)
+    _join(result, set(kept))
     OnnxModel(result).topological_sort(is_deterministic=True)  # the converter appends its casts
     result.graph.name = name
     return result
@@ -77,8 +75,40 @@ def _drop_repeated(model: onnx.ModelProto) -> None:
     model.graph.node.extend(kept)
 
 
+def _join(model: onnx.ModelProto, kept: set[str]) -> None:
+    """Let the nodes that stay in float32 hand on float32 to each other.
+
+    The converter casts what each of them gives to half precision, and back for the next: squares would overflow there.
+    """
+    nodes = model.graph.node
+    producers = {output: node for node in nodes for output in node.output}
+    for node in nodes:
+        if node.name not in kept:
+            continue
+        for index, name in enumerate(node.input):
+            widened = producers.get(name)
+            narrowed = producers.get(widened.input[0]) if widened is not None and widened.op_type == "Cast" else None
+            if narrowed is None or narrowed.op_type != "Cast":
+                continue
+            source = producers.get(narrowed.input[0])
+            if source is not None and source.name in kept:
+                node.input[index] = narrowed.input[0]
+    _drop_unused_casts(model)
+
+
+def _drop_unused_casts(model: onnx.ModelProto) -> None:
+    while True:
+        used = {name for node in model.graph.node for name in node.input}
+        used |= {value.name for value in model.graph.output}
+        rest = [node for node in model.graph.node if node.op_type != "Cast" or node.output[0] in used]
+        if len(rest) == len(model.graph.node):
+            return
+        del model.graph.node[:]
+        model.graph.node.extend(rest)
+
+
 def normalisation_nodes(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the nodes of every GDN: square, weighted sum, square root, product or quotient."""
+    """Return the names of the nodes of every GDN: square, weighted sum, root, perhaps its inverse, product."""
     consumers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -89,6 +119,8 @@ def normalisation_nodes(model: onnx.ModelProto) -> list[str]:
             continue
         sums = [n for n in consumers.get(square.output[0], []) if n.op_type == "Conv"]
         roots = [n for s in sums for n in consumers.get(s.output[0], []) if n.op_type == "Sqrt"]
-        results = [n for r in roots for n in consumers.get(r.output[0], []) if n.op_type in ("Mul", "Div")]
-        found += [node.name for node in (square, *sums, *roots, *results)]
+        inverse = [n for r in roots for n in consumers.get(r.output[0], []) if n.op_type == "Reciprocal"]
+        results = [n for r in roots + inverse for n in consumers.get(r.output[0], []) if n.op_type in ("Mul", "Div")]
+        if roots:
+            found += [node.name for node in (square, *sums, *roots, *inverse, *results)]
     return found

@@ -29,6 +29,7 @@ from mlic.export.models.mlicpp_transforms import (
 from mlic.export.models.rounding import quantize_ste
 
 SLICE_CHANNELS = 32
+MAX_M = 50 * SLICE_CHANNELS  # two steps a slice, and a step's number has two digits
 CONTEXT_CHANNELS = 64  # of each of the local, inter and intra contexts
 CHANNEL_CONTEXT = 128
 
@@ -71,7 +72,8 @@ class MlicppWidths:
         """Read the widths off the shapes of a checkpoint with official keys; the official ones where keys miss."""
 
         def fan_out(key: str, default: int) -> int:
-            return state[f"{key}.weight"].shape[0] if f"{key}.weight" in state else default
+            found = state.get(f"{key}.weight", state.get(f"{key}.bias"))
+            return default if found is None else found.shape[0]
 
         m = fan_out("g_a.analysis_transform.6", cls.m)
         ep = "entropy_parameters_anchor.0.fusion"
@@ -100,8 +102,8 @@ class Mlicpp(nn.Module):
     def __init__(self, widths: MlicppWidths | None = None) -> None:
         super().__init__()
         self.widths = w = widths or MlicppWidths()
-        if w.m % SLICE_CHANNELS or w.m < SLICE_CHANNELS:
-            raise ValueError(f"M is {w.m}; expected a multiple of {SLICE_CHANNELS}")
+        if w.m % SLICE_CHANNELS or not SLICE_CHANNELS <= w.m <= MAX_M:
+            raise ValueError(f"M is {w.m}; expected a multiple of {SLICE_CHANNELS} up to {MAX_M}")
         self.g_a = AnalysisTransform(w.n, w.m)
         self.g_s = SynthesisTransform(w.n, w.m, w.old)
         self.h_a = HyperAnalysis(w.n, w.m)

@@ -1,0 +1,52 @@
+"""Fixtures that several folders share: a miniature bundle, a codec on it, pictures, and a small exported model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mlic.runtime.codec import Codec
+from tests.tiny_bundle import build_tiny_bundle
+
+if TYPE_CHECKING:
+    from tests.small_model import SmallBundle
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def codec(bundle_folder: Path) -> Codec:
+    return Codec.load(bundle_folder, threads=1)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return a picture with slopes, edges and noise: uint8 [height, width, 3]."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    base = np.stack([rows * 2, columns * 3, rows + columns], axis=-1) + rng.integers(0, 40, (height, width, 3))
+    base[(rows // 9 + columns // 13) % 2 == 0] //= 2
+    return (base % 256).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def make_photo():
+    return photo
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> SmallBundle:
+    """A small MLIC++, exported; takes half a minute, so tests with it are marked ``xdist_group("small_bundle")``."""
+    from tests.small_model import export_small_bundle
+
+    return export_small_bundle(tmp_path_factory.mktemp("small"))
