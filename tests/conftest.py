@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from mlic.runtime.codec import Codec
+from tests.commands import run
 from tests.tiny_bundle import build_tiny_bundle
 
 if TYPE_CHECKING:
@@ -50,3 +53,23 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> SmallBundle:
     from tests.small_model import export_small_bundle
 
     return export_small_bundle(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def exported_by_command(
+    small_bundle: SmallBundle, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[bytes]]:
+    """The same model exported by the command, in another process, from another folder; and what it said."""
+    folder = tmp_path_factory.mktemp("command")
+    result = run(
+        "mlic-export",
+        os.path.relpath(small_bundle.checkpoint, folder),
+        "-o",
+        "bundle",
+        "--threads",
+        1,
+        "--json",
+        cwd=folder,
+        variables={"PYTHONHASHSEED": "7"},
+    )
+    return folder / "bundle", result

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import typer
 
@@ -21,21 +23,32 @@ def reported_errors(command: str, quiet: bool = False) -> Iterator[None]:
 
     1 for errors of ours and of the file system, 130 for Ctrl-C. Warnings become lines too, unless ``quiet``.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_args, **_kwargs: _show_warning(command, message, quiet)
             yield
             sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of our output went away; nothing is wrong here, and Python must not flush again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:  # the reader of our output went away, and knows why
+        _give_up_stdout()
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
         raise typer.Exit(130) from None
     except (MlicError, OSError, MemoryError) as error:
         print(f"{command}: {_text(error)}", file=sys.stderr)
+        _give_up_stdout()
         raise typer.Exit(1) from None
+
+
+def _give_up_stdout() -> None:
+    """Write what is left, or, if that fails, nowhere: Python would try again at exit, with a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _show_warning(command: str, message: Warning | str, quiet: bool) -> None:
@@ -49,9 +62,9 @@ def _text(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON object on one line to stdout."""
-    print(json.dumps(value))
+def print_json(value: Any, file: TextIO | None = None) -> None:
+    """Print one JSON object on one line to ``file``; default: stdout."""
+    print(json.dumps(value), file=file)
 
 
 def bytes_text(size: int) -> str:

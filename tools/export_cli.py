@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from mlic.tools.progress import progress_bar
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
 
 
-class Arch(str, Enum):
+class Arch(StrEnum):
     """Architectures, and ``auto`` to tell by the checkpoint's keys."""
 
     auto = "auto"
@@ -24,14 +24,14 @@ class Arch(str, Enum):
     wacnn = "wacnn"
 
 
-class EngineName(str, Enum):
+class EngineName(StrEnum):
     """Precision of the transforms."""
 
     fp32 = "fp32"
     fp16 = "fp16"
 
 
-class Fill(str, Enum):
+class Fill(StrEnum):
     """What lies around a padded picture."""
 
     zeros = "zeros"
@@ -68,7 +68,6 @@ def export(
 
             from mlic.export.bundle_writer import export_bundle  # noqa: PLC0415
             from mlic.export.checkpoints import load_checkpoint  # noqa: PLC0415
-            from mlic.export.errors import ExportError  # noqa: PLC0415
             from mlic.export.verify import SIZES  # noqa: PLC0415
         except ImportError as error:
             from mlic.runtime.errors import MlicError  # noqa: PLC0415

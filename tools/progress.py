@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,9 +21,11 @@ def progress_bar(total: int, quiet: bool = False) -> Iterator[Callable[[str], No
     Yields:
         A function to call with the name of each stage as it begins.
     """
+    # Not console.is_terminal: FORCE_COLOR makes it true in the log of a build.
+    shown = not quiet and sys.stderr.isatty()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
         task = progress.add_task("", total=total)
         started = False
 

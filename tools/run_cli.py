@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from mlic.runtime import Codec
 from mlic.runtime.atomic import write_atomically
+from mlic.runtime.backends import NAMES
 from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import ImageError, MlicError
 from mlic.runtime.version import VERSION
@@ -26,11 +28,18 @@ app = typer.Typer(
 
 PIPE = Path("-")
 
+
+def _known_engine(name: str) -> str:
+    if name not in NAMES:
+        raise typer.BadParameter(f"{name!r} is unknown; possible: {', '.join(NAMES)}")
+    return name
+
+
 Model = Annotated[
     Path | None,
     typer.Option("--model", help="Bundle; default: the one that ships with this package.", show_default=False),
 ]
-BackendName = Annotated[str, typer.Option(help="Engine: auto or onnxruntime.")]
+BackendName = Annotated[str, typer.Option(help=f"Engine: {', '.join(NAMES)}.", callback=_known_engine)]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
@@ -59,7 +68,7 @@ def encode(
     output: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUT]",
+            metavar="OUT",
             help="File to write, or - for standard output; default: IN with suffix .mlic.",
             show_default=False,
         ),
@@ -76,9 +85,10 @@ def encode(
     with reported_errors("mlic-run encode", quiet):
         from mlic.runtime.image_files import read_image  # noqa: PLC0415 - loads Pillow
 
-        target = output or (PIPE if source == PIPE else source.with_suffix(".mlic"))
+        target = output or _default_target(source, ".mlic")
         _require_free(target, force)
         picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
+        source_bytes = None if source == PIPE else source.stat().st_size
         codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
         with progress_bar(codec.num_graphs_per_call, quiet) as begin:
@@ -93,7 +103,7 @@ def encode(
             "bytes": len(data),
             "bpp": round(8 * len(data) / (width * height), 4),
             "ratio": round(3 * width * height / len(data), 2),
-            "source_bytes": None if source == PIPE else source.stat().st_size,
+            "source_bytes": source_bytes,
             "seconds": round(seconds, 3),
             "model_id": codec.bundle.manifest.model_id.hex(),
         }
@@ -113,7 +123,7 @@ def decode(
     output: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUT]",
+            metavar="OUT",
             help="Picture file, its suffix names the format; or - for PNG on standard output; "
             "default: IN with suffix .png.",
             show_default=False,
@@ -132,7 +142,7 @@ def decode(
         from mlic.runtime.container import read  # noqa: PLC0415
         from mlic.runtime.image_files import require_writable, write_image  # noqa: PLC0415 - loads Pillow
 
-        target = output or (PIPE if source == PIPE else source.with_suffix(".png"))
+        target = output or _default_target(source, ".png")
         _require_free(target, force)
         if target != PIPE:
             require_writable(str(target), target.suffix)  # before the work, not after it
@@ -143,7 +153,12 @@ def decode(
         with progress_bar(codec.num_graphs_per_call, quiet) as begin:
             pixels = codec.decode(data, progress=begin)
         seconds = time.perf_counter() - start
-        write_image(sys.stdout.buffer if target == PIPE else target, pixels, stream.icc_profile)
+        if target == PIPE:
+            buffer = BytesIO()
+            write_image(buffer, pixels, stream.icc_profile)
+            _write(PIPE, buffer.getvalue())
+        else:
+            write_image(target, pixels, stream.icc_profile)
         height, width = pixels.shape[:2]
         row = {"output": str(target), "width": width, "height": height, "seconds": round(seconds, 3)}
         _report(row, f"{target}: {width}x{height}, {seconds:.2f} s", target, as_json, quiet)
@@ -172,7 +187,7 @@ def info(
 def verify(
     bundle: Annotated[
         Path | None,
-        typer.Argument(metavar="[BUNDLE]", help="Bundle; default: the one that ships.", show_default=False),
+        typer.Argument(metavar="BUNDLE", help="Bundle; default: the one that ships.", show_default=False),
     ] = None,
     backend: BackendName = "auto",
     threads: Threads = None,
@@ -192,6 +207,14 @@ def verify(
             print(result.as_text())
         if not result.passed:
             raise MlicError(f"bundle {codec.bundle.manifest.name}: {result.problem()}")
+
+
+def _default_target(source: Path, suffix: str) -> Path:
+    if source == PIPE:
+        return PIPE
+    if source.is_dir():
+        raise ImageError(f"{source} is a folder; name a file")
+    return source.with_suffix(suffix)
 
 
 def _require_free(target: Path, force: bool) -> None:
@@ -220,13 +243,11 @@ def _write(target: Path, data: bytes) -> None:
 
 def _report(row: dict[str, Any], text: str, target: Path, as_json: bool, quiet: bool) -> None:
     """Print a result; to stderr where stdout carries the data."""
-    if target == PIPE:
-        if not quiet:
-            print(text, file=sys.stderr)
-    elif as_json:
-        print_json(row)
+    file = sys.stderr if target == PIPE else sys.stdout
+    if as_json:
+        print_json(row, file)
     elif not quiet:
-        print(text)
+        print(text, file=file)
 
 
 def main() -> None:

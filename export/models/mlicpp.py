@@ -148,6 +148,16 @@ class Mlicpp(nn.Module):
         """Return the module ``name`` of slice ``index``."""
         return self.get_submodule(f"{name}.{index}")
 
+    def analysis(self, x: Tensor) -> Tensor:
+        """Map a picture float32 [B, 3, H, W] to y [B, M, H/16, W/16]."""
+        y: Tensor = self.g_a(x)
+        return y
+
+    def synthesis(self, y_hat: Tensor) -> Tensor:
+        """Map y_hat [B, M, H/16, W/16] to x_hat [B, 3, H, W], not clipped."""
+        x_hat: Tensor = self.g_s(y_hat)
+        return x_hat
+
     def forward(self, x: Tensor, noise: bool = False) -> Forward:
         """Run encoder and decoder without the entropy coder.
 
@@ -158,13 +168,13 @@ class Mlicpp(nn.Module):
         Returns:
             All arrays of the pass; likelihoods of both latents.
         """
-        y = self.g_a(x)
+        y = self.analysis(x)
         z = self.h_a(y)
         z_hat, z_likelihoods = self.entropy_bottleneck(z, noise)
         hyper = self.h_s(z_hat)
         finished: list[Tensor] = []
         params: list[Tensor] = []
-        for i, y_slice in enumerate(y.split(SLICE_CHANNELS, dim=1)):
+        for i, y_slice in enumerate(torch.split(y, SLICE_CHANNELS, dim=1)):
             y_hat, slice_params = self.slice(i, y_slice, hyper, finished)
             finished.append(y_hat)
             params.append(slice_params)
@@ -173,7 +183,7 @@ class Mlicpp(nn.Module):
         y_hat = torch.cat(finished, dim=1)
         noisy = y + torch.empty_like(y).uniform_(-0.5, 0.5) if noise else quantize_ste(y - means) + means
         likelihoods = self.gaussian_conditional(noisy, scales, means)
-        return Forward(self.g_s(y_hat), y, z, z_hat, y_hat, scales, means, likelihoods, z_likelihoods)
+        return Forward(self.synthesis(y_hat), y, z, z_hat, y_hat, scales, means, likelihoods, z_likelihoods)
 
     def slice(self, i: int, y: Tensor, hyper: Tensor, finished: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return y_hat of slice ``i`` and its merged scales and means [B, 64, h, w]."""

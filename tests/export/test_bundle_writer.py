@@ -7,7 +7,6 @@ import getpass
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -59,6 +58,10 @@ def export_again(small_bundle: SmallBundle) -> Callable[..., Any]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def graphs(folder: Path) -> dict[str, onnx.ModelProto]:
@@ -136,9 +139,7 @@ def test_graphs_have_the_dynamic_axes_of_the_manifest(small_bundle: SmallBundle)
     for name, model in graphs(small_bundle.folder).items():
         spec = manifest.graphs[name].spec
         for values, tensors in ((model.graph.input, spec.inputs), (model.graph.output, spec.outputs)):
-            shapes = {
-                v.name: tuple(d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim) for v in values
-            }
+            shapes = {v.name: tuple(d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
             assert shapes == {key: tensor.shape for key, tensor in tensors.items()}, name
             assert all(any(isinstance(dim, str) for dim in shape) for shape in shapes.values()), name
 
@@ -178,9 +179,7 @@ def test_half_precision_touches_the_transforms_alone(half_bundle: Path, small_bu
     assert after["model_id"] == before["model_id"]
 
 
-def test_file_written_with_half_precision_is_read_with_single(
-    half_bundle: Path, small_bundle: SmallBundle, make_photo
-):
+def test_file_written_with_half_precision_is_read_with_single(half_bundle: Path, small_bundle: SmallBundle, make_photo):
     single, half = Codec.load(small_bundle.folder, threads=1), Codec.load(half_bundle, threads=1)
     pixels = make_photo(64, 128)
     data = half.encode(pixels)
@@ -249,7 +248,7 @@ def test_existing_bundle_is_replaced_only_when_asked(tmp_path: Path, export_agai
     export_again(output, name="second", overwrite=True)
     assert Bundle.open(output).manifest.name == "second"
     assert not (output / "engines").exists()  # engines of other graphs
-    assert os.listdir(tmp_path) == ["b"]
+    assert names(tmp_path) == ["b"]
 
 
 def test_link_to_a_bundle_is_followed(tmp_path: Path, export_again):
@@ -296,7 +295,7 @@ def test_failure_leaves_the_disk_as_it_was(
     with pytest.raises(error):
         export_again(output, overwrite=overwrite, progress=stop)
     assert contents(tmp_path) == before
-    assert os.listdir(tmp_path) == (["b"] if overwrite else [])
+    assert names(tmp_path) == (["b"] if overwrite else [])
 
 
 def test_bundle_comes_back_if_the_new_one_cannot_take_its_place(
@@ -313,7 +312,7 @@ def test_bundle_comes_back_if_the_new_one_cannot_take_its_place(
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(OSError, match="No space left"):
         export_again(tmp_path / "b", name="second", overwrite=True)
-    assert os.listdir(tmp_path) == ["b"]
+    assert names(tmp_path) == ["b"]
     assert Bundle.open(tmp_path / "b").manifest.name == "first"
 
 
@@ -325,15 +324,10 @@ def test_graph_that_differs_from_the_model_is_not_kept(tmp_path: Path, export_ag
 
     with pytest.raises(ExportError, match="4 checks against PyTorch failed: graph step_02 at 320x192"):
         export_again(tmp_path / "b", change=change)
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_folder_of_the_bundle_can_be_read_by_others(small_bundle: SmallBundle):
     mask = os.umask(0)
     os.umask(mask)
     assert small_bundle.folder.stat().st_mode & 0o777 == 0o777 & ~mask
-
-
-def test_import_of_the_exporter_touches_no_file(tmp_path: Path):
-    code = "import mlic.export.bundle_writer, pathlib, sys; sys.exit(len(list(pathlib.Path('.').iterdir())))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0

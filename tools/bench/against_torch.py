@@ -85,7 +85,7 @@ def _serve_torch(pipe: Connection, checkpoint: Path, pixels: UInt8Array, threads
     from mlic.tools.bench import eager  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    model = load_checkpoint(checkpoint).model
+    model: Any = load_checkpoint(checkpoint).model
     x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float().div(255).contiguous()
     with torch.no_grad():
         while pipe.recv() == "run":
