@@ -1,4 +1,4 @@
-"""The bundle that ships: what it decodes is what it encoded, at every size, and its files are as small as they can be."""
+"""The shipped bundle: what it decodes is what it encoded, at every size, and its files are as small as they can be."""
 
 from pathlib import Path
 
