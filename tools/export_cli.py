@@ -81,9 +81,9 @@ def export(
             result = export_bundle(
                 loaded,
                 output,
-                engine.value,  # type: ignore[arg-type]
+                engine.value,
                 name,
-                padding.value,  # type: ignore[arg-type]
+                padding.value,
                 force,
                 lambda stage, graph: begin(f"{stage} {graph}"),
                 threads,

@@ -10,13 +10,37 @@ import numpy as np
 from PIL import Image
 
 from mlic.runtime.arrays import UInt8Array
+from mlic.runtime.errors import MlicError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 
 
-def source_of(path: Path, sources: dict[str, str]) -> str:
-    """Return what identifies the photograph behind ``path``, so that its detail crops stay on its side of the split."""
-    return sources.get(path.name, path.stem.removesuffix("_local"))
+def source_of(name: str, sources: dict[str, str]) -> str:
+    """Return what identifies the photograph behind a file, so that its detail crops stay on its side of the split.
+
+    Args:
+        name: of the file; ``x_local.jpg`` is a crop of ``x.jpg``.
+        sources: photographs by file name, as far as a manifest tells.
+    """
+    photo = _photo_of(name)
+    return sources.get(name) or sources.get(photo) or photo
+
+
+def _photo_of(name: str) -> str:
+    return Path(name).stem.removesuffix("_local")
+
+
+def _read_sources(manifest: Path) -> dict[str, str]:
+    """Return the photographs that a manifest names, by file name and by photo."""
+    sources: dict[str, str] = {}
+    with manifest.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if "file" not in row:
+                raise MlicError(f"{manifest}: has columns {', '.join(row)}; expected file and source_file")
+            if source := row.get("source_file"):
+                sources[row["file"]] = source
+                sources.setdefault(_photo_of(row["file"]), source)
+    return sources
 
 
 def load_photos(folder: Path, smallest: int, held_out: float) -> tuple[list[UInt8Array], list[UInt8Array]]:
@@ -34,12 +58,10 @@ def load_photos(folder: Path, smallest: int, held_out: float) -> tuple[list[UInt
 
     Raises:
         FileNotFoundError: no usable picture in the folder.
+        MlicError: the manifest has other columns.
     """
-    sources: dict[str, str] = {}
     manifest = folder / "manifest.csv"
-    if manifest.exists():
-        with manifest.open(newline="", encoding="utf-8") as file:
-            sources = {row["file"]: row.get("source_file") or row["file"] for row in csv.DictReader(file)}
+    sources = _read_sources(manifest) if manifest.exists() else {}
     training: list[UInt8Array] = []
     validation: list[UInt8Array] = []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
@@ -47,7 +69,7 @@ def load_photos(folder: Path, smallest: int, held_out: float) -> tuple[list[UInt
             pixels = np.asarray(image.convert("RGB"))
         if min(pixels.shape[:2]) < smallest:
             continue
-        bucket = zlib.crc32(source_of(path, sources).encode()) / 2**32
+        bucket = zlib.crc32(source_of(path.name, sources).encode()) / 2**32
         (validation if bucket < held_out else training).append(pixels)
     if not training:
         raise FileNotFoundError(f"no picture of at least {smallest} pixels a side in {folder}")
@@ -55,39 +77,34 @@ def load_photos(folder: Path, smallest: int, held_out: float) -> tuple[list[UInt
 
 
 class RandomCrops:
-    """Seeded random crops, flipped at random; every pixel of the set is about equally likely.
+    """Random crops, flipped at random; every pixel of the set is about equally likely."""
 
-    Attributes:
-        generator: its state belongs into a training checkpoint.
-    """
-
-    def __init__(self, photos: list[UInt8Array], size: int, seed: int) -> None:
+    def __init__(self, photos: list[UInt8Array], size: int) -> None:
         self.photos = photos
         self.size = size
-        self.generator = np.random.default_rng(seed)
         areas = np.array([float(p.shape[0] * p.shape[1]) for p in photos])
         self._shares = areas / areas.sum()
 
-    def batch(self, count: int) -> UInt8Array:
+    def batch(self, count: int, generator: np.random.Generator) -> UInt8Array:
         """Return uint8 [count, size, size, 3]."""
-        chosen = self.generator.choice(len(self.photos), size=count, p=self._shares)
-        return np.stack([self._crop(self.photos[i]) for i in chosen])
+        chosen = generator.choice(len(self.photos), size=count, p=self._shares)
+        return np.stack([self._crop(self.photos[i], generator) for i in chosen])
 
-    def _crop(self, photo: UInt8Array) -> UInt8Array:
-        top = self.generator.integers(photo.shape[0] - self.size + 1)
-        left = self.generator.integers(photo.shape[1] - self.size + 1)
+    def _crop(self, photo: UInt8Array, generator: np.random.Generator) -> UInt8Array:
+        top = generator.integers(photo.shape[0] - self.size + 1)
+        left = generator.integers(photo.shape[1] - self.size + 1)
         crop = photo[top : top + self.size, left : left + self.size]
-        if self.generator.random() < 0.5:
+        if generator.random() < 0.5:
             crop = crop[:, ::-1]
-        if self.generator.random() < 0.5:
+        if generator.random() < 0.5:
             crop = crop[::-1]
         return crop
 
 
 def centre_crops(photos: list[UInt8Array], size: int) -> UInt8Array:
-    """Return uint8 [n, size, size, 3], the middle of each photo."""
-    crops = []
+    """Return uint8 [n, size, size, 3], the middle of each photo; n may be 0."""
+    crops = [np.empty((0, size, size, 3), np.uint8)]
     for photo in photos:
         top, left = (photo.shape[0] - size) // 2, (photo.shape[1] - size) // 2
-        crops.append(photo[top : top + size, left : left + size])
-    return np.stack(crops)
+        crops.append(photo[None, top : top + size, left : left + size])
+    return np.concatenate(crops)

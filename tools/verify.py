@@ -149,4 +149,5 @@ def _picture(height: int, width: int) -> UInt8Array:
     smooth = 128 + 90 * np.sin(rows / 29) * np.cos(columns / 41)
     edges = 30 * ((rows // 24 + columns // 40) % 2)
     noise = np.random.default_rng(height * 4096 + width).integers(-12, 13, (height, width, 3))
-    return np.clip((smooth + edges)[..., None] + noise, 0, 255).astype(np.uint8)
+    pixels: UInt8Array = np.clip((smooth + edges)[..., None] + noise, 0, 255).astype(np.uint8)
+    return pixels

@@ -29,6 +29,7 @@ from mlic.export.verify import SIZES
 from mlic.runtime import Codec
 from mlic.runtime.bundle import Bundle, sha256_of
 from mlic.runtime.manifest_json import json_from_manifest, manifest_from_json
+from tests.commands import names
 from tests.small_model import SmallBundle, small_model
 
 pytestmark = pytest.mark.xdist_group("small_bundle")
@@ -58,10 +59,6 @@ def export_again(small_bundle: SmallBundle) -> Callable[..., Any]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def graphs(folder: Path) -> dict[str, onnx.ModelProto]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import re
 import subprocess
 from io import BytesIO
@@ -16,9 +14,7 @@ import pytest
 from PIL import Image
 
 from mlic.runtime import Codec
-from tests.commands import command, environment, run
-
-HEIGHT, WIDTH = 75, 100
+from tests.commands import HEIGHT, WIDTH, command, environment, on_terminal, run
 
 
 @pytest.fixture(scope="module")
@@ -132,27 +128,6 @@ def test_interrupt_is_status_130_and_leaves_no_file(
     assert result.stderr.decode() == f"mlic-run {name}: interrupted\n"
     assert (result.returncode, result.stdout) == (130, b"")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
-
-
-def on_terminal(arguments: list[str], stdout: int | None, cwd: Path) -> tuple[int, str, bytes]:
-    """Run a command whose stderr, and stdout unless given, is a terminal; return status, terminal and pipe."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=theirs if stdout is None else stdout,
-        stderr=theirs,
-        cwd=cwd,
-        env=environment(),
-    ) as process:
-        os.close(theirs)
-        seen = b""
-        with contextlib.suppress(OSError):  # how Linux says that the last writer closed
-            while part := os.read(ours, 4096):
-                seen += part
-        os.close(ours)
-        piped = process.stdout.read() if process.stdout else b""
-    return process.returncode, seen.decode(), piped
 
 
 def test_terminal_sees_progress_and_a_pipe_does_not(picture: bytes, stream: bytes, options: list[str], tmp_path: Path):

@@ -1,0 +1,244 @@
+"""One training run: model, averaged model, optimisers and data; a step, a validation, and how all is saved.
+
+Nothing random is carried from step to step: crops, flips and noise of a step follow from the run's seed and the step's
+number. A run that was killed and resumed therefore takes the same steps as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlic.export.models.forward import Forward
+from mlic.export.official_tables import fill_tables
+from mlic.runtime.arrays import UInt8Array
+from mlic.runtime.errors import MlicError
+from mlic.tools.training_data import RandomCrops, centre_crops
+
+GRADIENT_NORM = 1.0
+WARM_UP_STEPS = 100
+BOTTLENECK_RATE = 1e-3
+VALIDATION_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """What defines a run; it is written into its checkpoints.
+
+    Attributes:
+        rate_lambda: weight of the distortion.
+        learning_rate: at its highest, after the warm-up; falls to 1 % of it along a cosine.
+        batch: crops a step.
+        crop: side of a crop in pixels, a multiple of 64.
+        minutes: training time over all starts of the run, or 0.
+        steps: number of steps, or 0; one of the two must be given.
+        ema: decay of the averaged weights.
+        bf16: run the networks in bfloat16 where autocast allows.
+        seed: of crops, flips and noise.
+    """
+
+    rate_lambda: float
+    learning_rate: float
+    batch: int
+    crop: int
+    minutes: float
+    steps: int
+    ema: float
+    bf16: bool
+    seed: int
+
+
+LIMITS = ("minutes", "steps")  # options that may change when a run goes on
+
+
+def rate(forward: Forward, pixels: int) -> Tensor:
+    """Return the bits per pixel that the likelihoods stand for, a scalar."""
+    bits = -torch.log2(forward.y_likelihoods).sum() - torch.log2(forward.z_likelihoods).sum()
+    return bits / pixels
+
+
+def psnr(mse: float) -> float:
+    """Return the peak signal-to-noise ratio in dB of a mean squared error of values in 0..1; at most 100."""
+    return -10 * math.log10(max(mse, 1e-10))
+
+
+def tensor_from_pixels(pixels: UInt8Array, device: torch.device) -> Tensor:
+    """Return float32 [B, 3, H, W] in 0..1 from uint8 [B, H, W, 3]."""
+    moved = torch.from_numpy(np.ascontiguousarray(pixels)).to(device, non_blocking=True)
+    # Contiguous on purpose: with channels-last strides torch 2.13 corrupts its heap in the backward pass on the CPU.
+    return moved.permute(0, 3, 1, 2).contiguous().float().div_(255)
+
+
+class Trainer:
+    """One run.
+
+    Attributes:
+        step: number of steps taken.
+        seconds: time spent in them, over all starts.
+        skipped: steps whose gradient was not finite, so that the weights stayed as they were.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        photos: tuple[list[UInt8Array], list[UInt8Array]],
+        options: Options,
+        device: torch.device,
+    ) -> None:
+        self.options, self.device = options, device
+        self.model = model.to(device).train()
+        self.ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        quantiles = [p for name, p in model.named_parameters() if name.endswith("quantiles")]
+        others = [p for name, p in model.named_parameters() if not name.endswith("quantiles")]
+        self.optimizer = torch.optim.AdamW(others, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.bottleneck = torch.optim.Adam(quantiles, lr=BOTTLENECK_RATE)
+        self.crops = RandomCrops(photos[0], options.crop)
+        self.held_out = centre_crops([p for p in photos[1] if min(p.shape[:2]) >= VALIDATION_SIZE], VALIDATION_SIZE)
+        self.step, self.seconds, self.skipped = 0, 0.0, 0
+
+    def progress(self) -> float:
+        """Return how far the run is, 0..1."""
+        parts = [0.0]
+        if self.options.minutes:
+            parts.append(self.seconds / (60 * self.options.minutes))
+        if self.options.steps:
+            parts.append(self.step / self.options.steps)
+        return min(1.0, max(parts))
+
+    def learning_rate(self) -> float:
+        """Return the rate of the next step: a linear warm-up, times half a cosine down to 1 %."""
+        warm_up = min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        decay = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        return self.options.learning_rate * warm_up * decay
+
+    def train_step(self) -> dict[str, float]:
+        """Take one step and return ``loss``, ``bpp`` and ``psnr`` (dB) of its batch."""
+        start = time.perf_counter()
+        options = self.options
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        seeds = np.random.SeedSequence((options.seed, self.step))
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))  # the noise, on every device
+        batch = self.crops.batch(options.batch, np.random.default_rng(seeds))
+        x = tensor_from_pixels(batch, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
+            forward = self.model(x, noise=True)
+        mse = torch.mean((forward.x_hat.float() - x) ** 2)
+        bpp = rate(forward, x.shape[0] * x.shape[2] * x.shape[3])
+        loss = options.rate_lambda * 255**2 * mse + bpp
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_((p for g in self.optimizer.param_groups for p in g["params"]), GRADIENT_NORM)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+            self.bottleneck.zero_grad(set_to_none=True)
+            self.model.entropy_bottleneck.loss().backward()  # type: ignore[operator,union-attr]
+            self.bottleneck.step()
+            self._average()
+        else:
+            self.skipped += 1
+        self.step += 1
+        self.seconds += time.perf_counter() - start
+        return {"loss": loss.item(), "bpp": bpp.item(), "psnr": psnr(mse.item())}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # Young averages follow the weights closely, so that a fresh run's average is not its initialisation.
+        decay = min(self.options.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.ema[name].lerp_(value, 1 - decay)
+            else:
+                self.ema[name].copy_(value)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float] | None:
+        """Return mean ``loss``, ``bpp`` and ``psnr`` of the averaged weights on held-out photos; None without any."""
+        if not len(self.held_out):
+            return None
+        kept = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.ema)
+        self.model.eval()
+        rows = []
+        for pixels in self.held_out:
+            x = tensor_from_pixels(pixels[None], self.device)
+            forward = self.model(x)
+            mse = torch.mean((forward.x_hat.clamp(0, 1) - x) ** 2).item()
+            bpp = rate(forward, x.shape[2] * x.shape[3]).item()
+            rows.append((self.options.rate_lambda * 255**2 * mse + bpp, bpp, psnr(mse)))
+        self.model.load_state_dict(kept)
+        self.model.train()
+        loss, bpp, decibels = np.mean(rows, axis=0)
+        return {"loss": float(loss), "bpp": float(bpp), "psnr": float(decibels)}
+
+    def save(self, path: Path) -> None:
+        """Write everything needed to go on, through a temporary name."""
+        content = {
+            "options": asdict(self.options),
+            "step": self.step,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "state_dict": self.model.state_dict(),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
+            "bottleneck": self.bottleneck.state_dict(),
+        }
+        _save(content, path)
+
+    def resume(self, path: Path) -> list[str]:
+        """Take up the state that ``save`` wrote.
+
+        Returns:
+            What differs between the options of then and now, limits aside.
+
+        Raises:
+            MlicError: the file is damaged or of another model.
+        """
+        try:
+            content: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(content["state_dict"])
+            self.ema = content["ema"]
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.bottleneck.load_state_dict(content["bottleneck"])
+            self.step, self.seconds = content["step"], content["seconds"]
+            self.skipped = content.get("skipped", 0)
+            before = content["options"]
+        except OSError:
+            raise
+        except Exception as error:  # torch.load raises whatever its readers raise
+            reason = str(error).strip().partition("\n")[0]
+            raise MlicError(f"{path} is damaged or of another model: {reason}; name another folder") from error
+        now = asdict(self.options)
+        return [
+            f"{key} was {before[key]}, is {now[key]}"
+            for key in now
+            if key not in LIMITS and key in before and before[key] != now[key]
+        ]
+
+    def save_weights(self, path: Path) -> None:
+        """Write the averaged weights as a checkpoint of the official form, tables filled.
+
+        Parameters are rounded to half precision where it can hold them: exports store them in half the bytes.
+        """
+        model = copy.deepcopy(self.model).cpu()
+        model.load_state_dict(self.ema)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                half = parameter.half().float()
+                parameter.copy_(torch.where(torch.isfinite(half), half, parameter))
+        fill_tables(model)
+        _save({"epoch": self.step, "state_dict": model.state_dict(), "loss": None}, path)
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    temporary = path.with_suffix(".partial")
+    torch.save(content, temporary)
+    temporary.replace(path)
