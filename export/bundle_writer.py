@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -188,9 +188,11 @@ def _variant(checkpoint: Checkpoint) -> str:
 
 
 def _widths(checkpoint: Checkpoint) -> dict[str, Any]:
-    widths = getattr(checkpoint.model, "widths", None)
+    """Return what sizes the model; for information, since graphs carry their shapes."""
+    parts = [getattr(checkpoint.model, name, None) for name in ("widths", "transforms")]
+    fields = {name: value for part in parts if is_dataclass(part) for name, value in vars(part).items()}
     # Tuples as lists, so that the manifest read back equals this one.
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(widths).items()} if widths else {}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def _umask() -> int:
