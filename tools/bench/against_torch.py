@@ -42,11 +42,16 @@ def main(
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, source, pixels, threads), daemon=True)
         process.start()
+        theirs.close()  # the worker's end is its own now: if it dies, our end says so
         workers.append((process, ours))
     for turn in range(repeat + 1):
         for _, pipe in workers:
-            pipe.send("run")
-            for name, value in pipe.recv().items():
+            try:
+                pipe.send("run")
+                result = pipe.recv()
+            except (EOFError, BrokenPipeError):
+                raise SystemExit("a worker failed; its error stands above") from None
+            for name, value in result.items():
                 if turn:
                     runs.setdefault(name, []).append(value)
             time.sleep(PAUSE_S)
