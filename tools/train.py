@@ -61,6 +61,9 @@ def train(
     ] = 3,
     rate_lambda: Annotated[float, typer.Option("--lambda", help="Weight of the distortion.")] = 0.013,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-4,
+    decay: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the run, its last, over which the learning rate falls.")
+    ] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
     crop: Annotated[int, typer.Option(min=64, help="Side of a crop, a multiple of 64.")] = 128,
     minutes: Annotated[float, typer.Option(min=0, help="Training time over all starts.")] = 0.0,
@@ -87,7 +90,7 @@ def train(
         torch.set_flush_denormal(True)
         torch.manual_seed(seed)
         model = initial_model(arch, init, n, m, slim)
-        options = Options(rate_lambda, learning_rate, batch, crop, minutes, steps, ema, bf16, seed)
+        options = Options(rate_lambda, learning_rate, decay, batch, crop, minutes, steps, ema, bf16, seed)
         trainer = Trainer(model, load_photos(photos, crop, HELD_OUT), options, torch.device(device))
         output.mkdir(parents=True, exist_ok=True)
         checkpoint = output / "checkpoint.pth"

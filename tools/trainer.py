@@ -35,7 +35,8 @@ class Options:
 
     Attributes:
         rate_lambda: weight of the distortion.
-        learning_rate: at its highest, after the warm-up; falls to 1 % of it along a cosine.
+        learning_rate: at its highest, after the warm-up.
+        decay: share of the run, its last, over which the rate falls to 1 % along half a cosine; 0..1.
         batch: crops a step.
         crop: side of a crop in pixels, a multiple of 64.
         minutes: training time over all starts of the run, or 0.
@@ -47,6 +48,7 @@ class Options:
 
     rate_lambda: float
     learning_rate: float
+    decay: float
     batch: int
     crop: int
     minutes: float
@@ -56,7 +58,7 @@ class Options:
     seed: int
 
 
-LIMITS = ("minutes", "steps")  # options that may change when a run goes on
+LIMITS = ("minutes", "steps", "decay")  # options that may change when a run goes on
 
 
 def rate(forward: Forward, pixels: int) -> Tensor:
@@ -114,9 +116,11 @@ class Trainer:
         return min(1.0, max(parts))
 
     def learning_rate(self) -> float:
-        """Return the rate of the next step: a linear warm-up, times half a cosine down to 1 %."""
+        """Return the rate of the next step: a linear warm-up, a constant, then half a cosine down to 1 %."""
         warm_up = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        decay = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        left = 1 - self.progress()
+        fallen = max(0.0, 1 - left / self.options.decay) if self.options.decay else 0.0
+        decay = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fallen))
         return self.options.learning_rate * warm_up * decay
 
     def train_step(self) -> dict[str, float]:

@@ -45,6 +45,7 @@ class MlicppWidths:
         entropy_parameters: hidden widths of the 1x1 networks.
         lrp: hidden widths of the latent residual prediction; the old variant derives its own.
         channel_context: hidden widths.
+        h_s: hidden widths; None for M and 3/2 M.
     """
 
     n: int = 192
@@ -53,6 +54,7 @@ class MlicppWidths:
     entropy_parameters: tuple[int, int, int] = (320, 256, 128)
     lrp: tuple[int, int] = (224, 128)
     channel_context: tuple[int, int] = (192, 128)
+    h_s: tuple[int, int] | None = None
 
     @property
     def num_slices(self) -> int:
@@ -78,6 +80,7 @@ class MlicppWidths:
         m = fan_out("g_a.analysis_transform.6", cls.m)
         ep = "entropy_parameters_anchor.0.fusion"
         lrp = "lrp_anchor.0.lrp_transform"
+        h_s = (fan_out("h_s.increase.0", m), fan_out("h_s.increase.4", m * 3 // 2))
         old = f"{lrp}.6.weight" in state
         return cls(
             n=fan_out("g_a.analysis_transform.0.conv1", cls.n),
@@ -93,6 +96,7 @@ class MlicppWidths:
                 fan_out("channel_context.1.fushion.0", cls.channel_context[0]),
                 fan_out("channel_context.1.fushion.2", cls.channel_context[1]),
             ),
+            h_s=None if h_s == (m, m * 3 // 2) else h_s,
         )
 
 
@@ -107,7 +111,7 @@ class Mlicpp(nn.Module):
         self.g_a = AnalysisTransform(w.n, w.m)
         self.g_s = SynthesisTransform(w.n, w.m, w.old)
         self.h_a = HyperAnalysis(w.n, w.m)
-        self.h_s = HyperSynthesis(w.n, w.m)
+        self.h_s = HyperSynthesis(w.n, w.m, w.h_s)
         self.entropy_bottleneck = EntropyBottleneck(w.n)
         self.gaussian_conditional = GaussianConditional()
         first, later = range(w.num_slices), range(1, w.num_slices)

@@ -134,17 +134,20 @@ class HyperAnalysis(nn.Module):
 
 
 class HyperSynthesis(nn.Module):
-    """h_s: z_hat [B, N, H/64, W/64] to hyper_params [B, 2M, H/16, W/16]; its second half are the hyper means."""
+    """h_s: z_hat [B, N, H/64, W/64] to hyper_params [B, 2M, H/16, W/16]; its second half are the hyper means.
 
-    def __init__(self, n: int, m: int) -> None:
+    The official models have M and 3/2 M hidden channels before and after the second up-sampling.
+    """
+
+    def __init__(self, n: int, m: int, hidden: tuple[int, int] | None = None) -> None:
         super().__init__()
-        wide = m * 3 // 2
+        narrow, wide = hidden or (m, m * 3 // 2)
         self.increase = nn.Sequential(
-            conv3x3(n, m),
+            conv3x3(n, narrow),
             nn.GELU(),
-            subpixel3x3(m, m),
+            subpixel3x3(narrow, narrow),
             nn.GELU(),
-            conv3x3(m, wide),
+            conv3x3(narrow, wide),
             nn.GELU(),
             subpixel3x3(wide, wide),
             nn.GELU(),
