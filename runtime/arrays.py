@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 Float32Array: TypeAlias = NDArray[np.float32]
+Float64Array: TypeAlias = NDArray[np.float64]
 Int32Array: TypeAlias = NDArray[np.int32]
 UInt8Array: TypeAlias = NDArray[np.uint8]
 Tensors: TypeAlias = Mapping[str, Array]

@@ -53,7 +53,7 @@ class Bundle:
                 together.
         """
         folder = Path(path)
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         where = f"bundle {manifest.name}"
         if manifest.arithmetic not in ARITHMETICS.values():
             raise BundleError(
@@ -76,7 +76,12 @@ class Bundle:
         return self.folder / graph.path
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """Read what a bundle says about itself, without a look at its other files.
+
+    Raises:
+        BundleError: the folder or its manifest is missing, damaged or inconsistent, or of a newer format.
+    """
     path = folder / MANIFEST_NAME
     try:
         if not folder.is_dir():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolTrace
 from mlic.runtime.container import MAX_PIXELS, MAX_SIDE, Bitstream
 from mlic.runtime.errors import BundleError, ShapeError, UnsupportedStreamError
 from mlic.runtime.image import Frame, check_pixels, pixels_from_x_hat, x_from_pixels
+from mlic.runtime.shipped import bundle_for, shipped_bundle
 from mlic.runtime.walk import State, Step, walk
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ Progress = Callable[[str], None]
 
 def _silent(_: str) -> None:
     """Report no progress."""
-
-
-MODELS = Path(__file__).parent / "models"
-DEFAULT_MODEL = "mlicpp-n64-m96"  # name of the bundle in MODELS that ships with the package
 
 
 class Codec:
@@ -65,26 +61,53 @@ class Codec:
         backend: str | Backend = "auto",
         threads: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        quality: str | None = None,
     ) -> Codec:
         """Open a bundle on an engine.
 
         Args:
-            bundle: the folder; default: the model that ships with the package.
+            bundle: the folder; default: the model of ``quality`` that ships with the package.
             backend: an engine's name, as ``open_backend`` takes it, or an opened engine.
             threads: for each graph; default: as many as the process may use. Ignored for an opened engine.
             max_pixels: refuse larger pictures, in both directions.
+            quality: ``low``, ``medium`` (the default) or ``high``, by the size of the files; only without
+                ``bundle``, which has a quality of its own.
 
         Raises:
+            BundleError: the bundle is missing, incomplete or inconsistent, or there is no such quality.
+            BackendError: the engine is unknown or not installed.
+        """
+        if bundle is not None and quality is not None:
+            raise BundleError(f"quality {quality} chooses among the models that ship; bundle {bundle} has its own")
+        opened = Bundle.open(shipped_bundle(quality) if bundle is None else bundle)
+        engine = open_backend(backend, threads) if isinstance(backend, str) else backend
+        return cls(opened, engine, max_pixels)
+
+    @classmethod
+    def load_for(
+        cls,
+        data: bytes,
+        backend: str | Backend = "auto",
+        threads: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Codec:
+        """Open the model that ships with the package and wrote a file, whatever its quality.
+
+        Args:
+            data: the contents of a ``.mlic`` file.
+            backend: as in ``load``.
+            threads: as in ``load``.
+            max_pixels: as in ``load``.
+
+        Raises:
+            TruncatedStreamError: the file ends early.
+            CorruptStreamError: the file is damaged.
+            UnsupportedStreamError: it is no ``.mlic`` file, of a newer version, too large, or of none of the models
+                that ship.
             BundleError: the bundle is missing, incomplete or inconsistent.
             BackendError: the engine is unknown or not installed.
         """
-        if bundle is None:
-            bundle = MODELS / DEFAULT_MODEL
-            if not bundle.is_dir():
-                raise BundleError(f"this installation ships no model {DEFAULT_MODEL}; name a bundle")
-        opened = Bundle.open(bundle)
-        engine = open_backend(backend, threads) if isinstance(backend, str) else backend
-        return cls(opened, engine, max_pixels)
+        return cls.load(bundle_for(container.read(data, max_pixels).model_id), backend, threads, max_pixels)
 
     @property
     def num_graphs_per_call(self) -> int:

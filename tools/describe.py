@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlic.runtime.container import read
+from mlic.runtime.shipped import quality_of
 
 
 def description(data: bytes, max_pixels: int) -> dict[str, Any]:
@@ -15,17 +16,19 @@ def description(data: bytes, max_pixels: int) -> dict[str, Any]:
         max_pixels: refuse larger pictures.
 
     Returns:
-        ``width``, ``height`` (pixels), ``model_id`` (hex), ``arithmetic``, ``bytes`` of the file and of each part,
-        ``bpp``.
+        ``width``, ``height`` (pixels), ``model_id`` (hex), ``quality`` (None unless the model is one that ships),
+        ``arithmetic``, ``bytes`` of the file and of each part, ``bpp``.
 
     Raises:
         BitstreamError: the file cannot be read.
+        BundleError: a model that ships is damaged.
     """
     stream = read(data, max_pixels)
     return {
         "width": stream.width,
         "height": stream.height,
         "model_id": stream.model_id.hex(),
+        "quality": quality_of(stream.model_id),
         "arithmetic": stream.arithmetic,
         "bytes": len(data),
         "latent_bytes": len(stream.latents),

@@ -12,12 +12,13 @@ import typer
 
 from mlic.runtime import Codec
 from mlic.runtime.atomic import write_atomically
-from mlic.runtime.backends import NAMES
 from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import ImageError, MlicError
 from mlic.runtime.version import VERSION
+from mlic.tools.compare.cli import compare
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.progress import progress_bar
+from mlic.tools.run_options import BackendName, FileModel, Force, Json, Limit, Model, QualityName, Quiet, Threads
 
 app = typer.Typer(
     add_completion=True,
@@ -27,24 +28,6 @@ app = typer.Typer(
 )
 
 PIPE = Path("-")
-
-
-def _known_engine(name: str) -> str:
-    if name not in NAMES:
-        raise typer.BadParameter(f"{name!r} is unknown; possible: {', '.join(NAMES)}")
-    return name
-
-
-Model = Annotated[
-    Path | None,
-    typer.Option("--model", help="Bundle; default: the one that ships with this package.", show_default=False),
-]
-BackendName = Annotated[str, typer.Option(help=f"Engine: {', '.join(NAMES)}.", callback=_known_engine)]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]
-Limit = Annotated[int, typer.Option(min=1, help="Refuse pictures of more pixels.")]
 
 
 def _version(wanted: bool) -> None:
@@ -73,6 +56,7 @@ def encode(
             show_default=False,
         ),
     ] = None,
+    quality: QualityName = None,
     model: Model = None,
     backend: BackendName = "auto",
     threads: Threads = None,
@@ -89,7 +73,7 @@ def encode(
         _require_free(target, force)
         picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
         source_bytes = None if source == PIPE else source.stat().st_size
-        codec = Codec.load(model, backend, threads, max_pixels)
+        codec = Codec.load(model, backend, threads, max_pixels, quality)
         start = time.perf_counter()
         with progress_bar(codec.num_graphs_per_call, quiet) as begin:
             data = codec.encode(picture.pixels, picture.icc_profile, progress=begin)
@@ -129,7 +113,7 @@ def decode(
             show_default=False,
         ),
     ] = None,
-    model: Model = None,
+    model: FileModel = None,
     backend: BackendName = "auto",
     threads: Threads = None,
     max_pixels: Limit = MAX_PIXELS,
@@ -148,7 +132,10 @@ def decode(
             require_writable(str(target), target.suffix)  # before the work, not after it
         data = _read(source)
         stream = read(data, max_pixels)
-        codec = Codec.load(model, backend, threads, max_pixels)
+        if model is None:
+            codec = Codec.load_for(data, backend, threads, max_pixels)
+        else:
+            codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
         with progress_bar(codec.num_graphs_per_call, quiet) as begin:
             pixels = codec.decode(data, progress=begin)
@@ -187,8 +174,9 @@ def info(
 def verify(
     bundle: Annotated[
         Path | None,
-        typer.Argument(metavar="BUNDLE", help="Bundle; default: the one that ships.", show_default=False),
+        typer.Argument(metavar="BUNDLE", help="Bundle; default: the one of --quality that ships.", show_default=False),
     ] = None,
+    quality: QualityName = None,
     backend: BackendName = "auto",
     threads: Threads = None,
     as_json: Json = False,
@@ -198,7 +186,7 @@ def verify(
     with reported_errors("mlic-run verify", quiet):
         from mlic.tools.verify import ROUND_TRIPS, verify_bundle  # noqa: PLC0415
 
-        codec = Codec.load(bundle, backend, threads)
+        codec = Codec.load(bundle, backend, threads, quality=quality)
         with progress_bar(len(codec.bundle.manifest.graphs) + len(ROUND_TRIPS), quiet) as begin:
             result = verify_bundle(codec, begin)
         if as_json:
@@ -248,6 +236,9 @@ def _report(row: dict[str, Any], text: str, target: Path, as_json: bool, quiet: 
         print_json(row, file)
     elif not quiet:
         print(text, file=file)
+
+
+app.command()(compare)
 
 
 def main() -> None:

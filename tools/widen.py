@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mlic.export.checkpoints import load_checkpoint
@@ -47,6 +47,7 @@ def main(
     """Write a checkpoint with M channels of y that does what CHECKPOINT does, ready to be trained on."""
     with reported_errors("widen"):
         narrow = load_checkpoint(checkpoint, "mlicpp").model.eval()
+        assert isinstance(narrow, Mlicpp)
         torch.manual_seed(seed)
         wide = widened(narrow, m, lrp)
         crops = RandomCrops(load_photos(photos, FIT_SIZE, 0.05)[0], FIT_SIZE)
@@ -128,10 +129,13 @@ def fit_new_filters(wide: Mlicpp, narrow: Mlicpp, pixels: UInt8Array) -> float:
     covariance = torch.zeros(size, size, dtype=torch.float64)
     cross = torch.zeros(3 * BLOCK**2, size, dtype=torch.float64)
     energy = 0.0
+    layers = list(narrow.g_a.analysis_transform)
     for picture in pixels:
         x = tensor_from_pixels(picture[None], torch.device("cpu"))
-        features = narrow.g_a.analysis_transform[:-1](x)
-        residual = x - narrow.synthesis(narrow.g_a.analysis_transform[-1](features))
+        features = x
+        for layer in layers[:-1]:
+            features = layer(features)
+        residual = x - narrow.synthesis(layers[-1](features))
         blocks = functional.pixel_unshuffle(residual, BLOCK)[0].flatten(1).double()
         windows = functional.unfold(features, 3, padding=1, stride=2)[0]
         inputs = torch.cat([windows, torch.ones(1, windows.shape[1])]).double()
@@ -146,7 +150,9 @@ def fit_new_filters(wide: Mlicpp, narrow: Mlicpp, pixels: UInt8Array) -> float:
     deviations = (power[-count:] / covariance[-1, -1]).sqrt()  # the last input is 1: its power counts the blocks
     filters: Tensor = (NEW_SCALE * (directions[:, -count:] / deviations).flip(1).T @ predictor).float()
     last = wide.g_a.analysis_transform[-1]
+    assert isinstance(last, nn.Conv2d)
     last.weight[old_m:] = filters[:, :-1].reshape(count, -1, 3, 3)
+    assert last.bias is not None
     last.bias[old_m:] = filters[:, -1]
     return float(power[-count:].sum()) / energy
 

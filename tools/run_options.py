@@ -1,0 +1,50 @@
+"""Options that several commands of ``mlic-run`` take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlic.runtime.backends import NAMES
+from mlic.runtime.shipped import DEFAULT_QUALITY, QUALITIES
+
+
+def known_engine(name: str) -> str:
+    """Return the name of an engine, or complain as typer does."""
+    if name not in NAMES:
+        raise typer.BadParameter(f"{name!r} is unknown; possible: {', '.join(NAMES)}")
+    return name
+
+
+def known_quality(name: str | None) -> str | None:
+    """Return the name of a quality, or None if none is named, or complain as typer does."""
+    if name is not None and name not in QUALITIES:
+        raise typer.BadParameter(f"{name!r} is unknown; possible: {', '.join(QUALITIES)}")
+    return name
+
+
+Model = Annotated[
+    Path | None,
+    typer.Option("--model", help="Bundle; default: the one of --quality that ships.", show_default=False),
+]
+FileModel = Annotated[
+    Path | None,
+    typer.Option("--model", help="Bundle; default: the one that ships and wrote the file.", show_default=False),
+]
+QualityName = Annotated[
+    str | None,
+    typer.Option(
+        "--quality",
+        help=f"Which of the models that ship: {', '.join(QUALITIES)}; default: {DEFAULT_QUALITY}.",
+        callback=known_quality,
+        show_default=False,
+    ),
+]
+BackendName = Annotated[str, typer.Option(help=f"Engine: {', '.join(NAMES)}.", callback=known_engine)]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]
+Limit = Annotated[int, typer.Option(min=1, help="Refuse pictures of more pixels.")]
