@@ -22,7 +22,7 @@ from mlic.export.split.base import Split
 from mlic.export.tables import bottleneck_tables, default_scale_table, gaussian_tables
 from mlic.export.trace import trace
 from mlic.export.verify import SIZES, Check, require_passed, verify
-from mlic.export.weights import half_precision, store_half_where_exact
+from mlic.export.weights import half_precision, store_compactly_where_exact
 from mlic.runtime.arrays import Array
 from mlic.runtime.backends import open_backend
 from mlic.runtime.bundle import Bundle
@@ -140,7 +140,7 @@ def _write(
         precision = "fp32" if spec.exact else engine
         if precision == "fp16":
             model = half_precision(model)
-        store_half_where_exact(model)
+        store_compactly_where_exact(model)
         onnx.checker.check_model(model)
         path = f"onnx/{spec.name}.onnx"
         data = model.SerializeToString(deterministic=True)

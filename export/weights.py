@@ -1,4 +1,4 @@
-"""How weights lie in an ONNX file: in half precision where that loses nothing, or the whole graph in half precision."""
+"""How weights lie in an ONNX file: in fewer bits where that loses nothing, or the whole graph in half precision."""
 
 from __future__ import annotations
 
@@ -7,32 +7,96 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mlic.export.errors import ExportError
+from mlic.runtime.arrays import Array, Float32Array
 
 SMALLEST = 64  # values; below this the Cast costs more than it saves
 FP16_MAX = 65504.0
 
 
-def store_half_where_exact(model: onnx.ModelProto) -> None:
-    """Store float32 weights whose values all are half-precision numbers as such, followed by a Cast.
+def store_compactly_where_exact(model: onnx.ModelProto) -> None:
+    """Store float32 weights in the fewest bits that hold them exactly, followed by the nodes that restore them.
 
-    Engines fold the Cast when they load the graph, so they compute with the same float32 values from a file of half
-    the size.
+    Weights that are whole multiples, -127..127, of one half-precision number an output channel become int8 and these
+    numbers (Cast, Mul); weights that are half-precision numbers become such (Cast). Engines fold the nodes when they
+    load the graph, so they compute with the same float32 values from a file of a quarter or half of the size.
     """
-    casts = []
+    restoring: list[onnx.NodeProto] = []
+    added: list[onnx.TensorProto] = []
     for initializer in model.graph.initializer:
         if initializer.data_type != TensorProto.FLOAT:
             continue
         values = numpy_helper.to_array(initializer)
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if values.size < SMALLEST or not np.array_equal(half.astype(np.float32), values):
+        if values.size < SMALLEST:
             continue
         name = initializer.name
-        initializer.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
-        casts.append(helper.make_node("Cast", [f"{name}_half"], [name], name=f"Cast_{name}", to=TensorProto.FLOAT))
+        if found := eight_bits_from_values(values):
+            integers, steps = found
+            initializer.CopyFrom(numpy_helper.from_array(integers, f"{name}_int8"))
+            added.append(numpy_helper.from_array(steps, f"{name}_steps"))
+            restoring += [
+                _cast_to_float(f"{name}_int8", f"{name}_integers"),
+                _cast_to_float(f"{name}_steps", f"{name}_steps_float"),
+                helper.make_node("Mul", [f"{name}_integers", f"{name}_steps_float"], [name], name=f"Mul_{name}"),
+            ]
+        elif np.array_equal(half := _half(values), values):
+            initializer.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+            restoring.append(_cast_to_float(f"{name}_half", name))
+    model.graph.initializer.extend(added)
     nodes = list(model.graph.node)
     del model.graph.node[:]
-    model.graph.node.extend([*casts, *nodes])
+    model.graph.node.extend([*restoring, *nodes])
+
+
+def _cast_to_float(source: str, target: str) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], name=f"Cast_{target}", to=TensorProto.FLOAT)
+
+
+def _half(values: Float32Array) -> Array:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16)
+
+
+def eight_bits_from_values(values: Float32Array) -> tuple[Array, Array] | None:
+    """Return int8 of the shape of ``values`` and float16 steps whose product is exactly ``values``, or None.
+
+    Args:
+        values: float32 [output channels, ...], or with the output channels last, as matrices of Linear layers lie.
+
+    Returns:
+        Integers in -127..127, and one step a channel, of a shape that broadcasts.
+    """
+    if values.ndim < 2:
+        return None
+    for axis in (0, values.ndim - 1):
+        rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+        if (steps := _steps(rows)) is not None:
+            shape = [1] * values.ndim
+            shape[axis] = -1
+            steps = steps.reshape(shape)
+            return np.rint(values / steps.astype(np.float32)).astype(np.int8), steps
+    return None
+
+
+def _steps(rows: Float32Array) -> Array | None:
+    """Return float16 [rows], of which each row's values are whole multiples, at most 127; None if there is none.
+
+    The largest value of a row need not be 127 steps: graphs hold parts of layers.
+    """
+    largest = np.abs(rows).max(axis=1)
+    steps = np.where(largest == 0, np.float16(1), np.float16(0))
+    for count in range(127, 0, -1):
+        left = np.flatnonzero(steps == 0)
+        if not left.size:
+            return steps
+        # Exact where it matters: a half-precision number times at most 127 has 18 significant bits.
+        candidates = _half(largest[left] / np.float32(count))
+        known = np.flatnonzero(candidates.astype(np.float32) * np.float32(count) == largest[left])
+        chosen = candidates[known].astype(np.float32)[:, None]
+        part = rows[left[known]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fits = np.all(np.rint(part / chosen) * chosen == part, axis=1)
+        steps[left[known[fits]]] = candidates[known[fits]]
+    return None if (steps == 0).any() else steps
 
 
 def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -18,8 +18,8 @@ SLICES = SliceWidths(
     m=64, n=8, num_slices=4, support=2, h_a=(16, 16, 16, 16), h_s=(8, 8, 16, 16), stack=(24, 16, 16, 8)
 )
 OPTIONS: dict[str, Any] = {
-    "rate_lambda": 0.013, "learning_rate": 1e-3, "batch": 2, "crop": 64, "minutes": 0, "steps": 6, "ema": 0.9,
-    "bf16": False, "seed": 3,
+    "rate_lambda": 0.013, "learning_rate": 1e-3, "decay": 1.0, "batch": 2, "crop": 64, "minutes": 0, "steps": 6,
+    "ema": 0.9, "bf16": False, "seed": 3,
 }  # fmt: skip
 
 Make = Callable[..., Trainer]

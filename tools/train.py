@@ -44,6 +44,13 @@ class Arch(StrEnum):
     wacnn = "wacnn"
 
 
+class WeightBits(StrEnum):
+    """Bits of an exported weight."""
+
+    eight = "8"
+    half = "16"
+
+
 @app.command()
 def train(
     photos: Annotated[Path, typer.Argument(help="Folder of pictures.")],
@@ -71,6 +78,9 @@ def train(
     ema: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights.")] = 0.999,
     bf16: Annotated[bool, typer.Option(help="Networks in bfloat16 where possible.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of initial weights, crops, flips and noise.")] = 1,
+    weight_bits: Annotated[
+        WeightBits, typer.Option(help="Round the exported weights to 8 bits a channel, or to half precision.")
+    ] = WeightBits.half,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     save_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 3.0,
     validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
@@ -90,7 +100,9 @@ def train(
         torch.set_flush_denormal(True)
         torch.manual_seed(seed)
         model = initial_model(arch, init, n, m, slim)
-        options = Options(rate_lambda, learning_rate, decay, batch, crop, minutes, steps, ema, bf16, seed)
+        options = Options(
+            rate_lambda, learning_rate, decay, batch, crop, minutes, steps, ema, bf16, seed, int(weight_bits)
+        )
         trainer = Trainer(model, load_photos(photos, crop, HELD_OUT), options, torch.device(device))
         output.mkdir(parents=True, exist_ok=True)
         checkpoint = output / "checkpoint.pth"

@@ -27,6 +27,7 @@ GRADIENT_NORM = 1.0
 WARM_UP_STEPS = 100
 BOTTLENECK_RATE = 1e-3
 VALIDATION_SIZE = 256
+SMALLEST_STEP = 2.0**-24  # the smallest positive number in half precision
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Options:
         ema: decay of the averaged weights.
         bf16: run the networks in bfloat16 where autocast allows.
         seed: of crops, flips and noise.
+        weight_bits: 8 or 16: what the exported weights are rounded to; training itself does not round.
     """
 
     rate_lambda: float
@@ -56,9 +58,10 @@ class Options:
     ema: float
     bf16: bool
     seed: int
+    weight_bits: int = 16
 
 
-LIMITS = ("minutes", "steps", "decay")  # options that may change when a run goes on
+LIMITS = ("minutes", "steps", "decay", "weight_bits")  # options that may change when a run goes on
 
 
 def rate(forward: Forward, pixels: int) -> Tensor:
@@ -230,16 +233,37 @@ class Trainer:
     def save_weights(self, path: Path) -> None:
         """Write the averaged weights as a checkpoint of the official form, tables filled.
 
-        Parameters are rounded to half precision where it can hold them: exports store them in half the bytes.
+        Weights of convolutions and matrices are rounded to 8 bits an output channel if the run's options say so, and
+        all else to half precision where it can hold it: exports store them in a quarter or half of the bytes.
         """
         model = copy.deepcopy(self.model).cpu()
         model.load_state_dict(self.ema)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                half = parameter.half().float()
-                parameter.copy_(torch.where(torch.isfinite(half), half, parameter))
+        round_weights(model, self.options.weight_bits)
         fill_tables(model)
         _save({"epoch": self.step, "state_dict": model.state_dict(), "loss": None}, path)
+
+
+@torch.no_grad()
+def round_weights(model: nn.Module, bits: int) -> None:
+    """Round a model's parameters in place to what an exporter can store in fewer bytes.
+
+    Args:
+        model: any.
+        bits: 8 makes weights of convolutions and matrices whole multiples, -127..127, of one half-precision number an
+            output channel; 16 leaves them to the next rule: whatever half precision can hold is rounded to it.
+    """
+    done: set[int] = set()
+    if bits == 8:
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                rows = module.weight.flatten(1)
+                step = (rows.abs().amax(dim=1, keepdim=True) / 127).half().float().clamp(min=SMALLEST_STEP)
+                module.weight.copy_((torch.clamp(torch.round(rows / step), -127, 127) * step).view_as(module.weight))
+                done.add(id(module.weight))
+    for parameter in model.parameters():
+        if id(parameter) not in done:
+            half = parameter.half().float()
+            parameter.copy_(torch.where(torch.isfinite(half), half, parameter))
 
 
 def _save(content: dict[str, Any], path: Path) -> None:

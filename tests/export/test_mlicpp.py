@@ -1,6 +1,7 @@
 """MLIC++: context modules, widths, and what its split rewrites; see test_goldens.py for the model as a whole."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,13 @@ def test_widths_are_read_off_a_state_dict(old: bool):
     assert read.widths.lrp_widths(1) == widths.lrp_widths(1)
     assert (read.widths.n, read.widths.m, read.widths.old) == (16, 64, old)
     read.load_state_dict(model.state_dict())
+
+
+def test_hidden_widths_of_the_hyper_synthesis_are_read_too():
+    widths = replace(SLIM, h_s=(24, 36))
+    read = Mlicpp.from_state_dict(Mlicpp(widths).state_dict())
+    assert read.widths == widths
+    read.load_state_dict(Mlicpp(widths).state_dict())
 
 
 def test_widths_that_make_no_slices_are_refused():

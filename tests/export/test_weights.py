@@ -17,7 +17,13 @@ from mlic.export.errors import ExportError
 from mlic.export.models.gdn import GDN
 from mlic.export.split.base import Subgraph
 from mlic.export.trace import trace
-from mlic.export.weights import SMALLEST, half_precision, normalisation_nodes, store_half_where_exact
+from mlic.export.weights import (
+    SMALLEST,
+    eight_bits_from_values,
+    half_precision,
+    normalisation_nodes,
+    store_compactly_where_exact,
+)
 from mlic.runtime.backends import open_backend
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
@@ -95,7 +101,7 @@ def initializers(model: onnx.ModelProto) -> dict[str, int]:
 
 def test_half_storage_gives_the_same_values_from_half_the_bytes(traced: onnx.ModelProto, run):
     stored = copy.deepcopy(traced)
-    store_half_where_exact(stored)
+    store_compactly_where_exact(stored)
     onnx.checker.check_model(stored)
     weights = [v for v in stored.graph.initializer if numpy_helper.to_array(v).size >= SMALLEST]
     # gamma is computed from its stored form, so it need not be a half-precision number.
@@ -110,7 +116,7 @@ def test_half_storage_of_a_large_weight_halves_the_file(run):
     weight = np.random.default_rng(0).standard_normal((CHANNELS, CHANNELS, 1, 1)).astype(np.float16)
     model = graph_of(np.tile(weight, (1, 1, 32, 1)).astype(np.float32))
     stored = copy.deepcopy(model)
-    store_half_where_exact(stored)
+    store_compactly_where_exact(stored)
     sizes = [len(m.SerializeToString()) for m in (model, stored)]
     assert sizes[1] <= 0.51 * sizes[0]
 
@@ -121,7 +127,7 @@ def test_weight_with_one_value_that_half_precision_lacks_stays_as_it_is(odd: flo
     weight[3, 5] = odd
     model = graph_of(weight)
     before = model.SerializeToString()
-    store_half_where_exact(model)
+    store_compactly_where_exact(model)
     assert model.SerializeToString() == before
 
 
@@ -130,19 +136,71 @@ def test_extreme_values_of_half_precision_are_kept(run):
     weight.flat[:5] = [65504, -65504, 2**-24, -0.0, 2**-14]
     model = graph_of(weight)
     stored = copy.deepcopy(model)
-    store_half_where_exact(stored)
+    store_compactly_where_exact(stored)
     assert initializers(stored) == {"w_half": TensorProto.FLOAT16}
     assert np.array_equal(run(stored, values()), run(model, values()))
 
 
 def test_small_and_whole_number_initializers_stay_as_they_are():
-    model = graph_of(np.ones((CHANNELS, CHANNELS, 1, 1), np.float32))
+    model = graph_of(np.linspace(-1, 1, CHANNELS**2, dtype=np.float16).astype(np.float32).reshape(CHANNELS, -1, 1, 1))
     few, whole = np.ones(SMALLEST - 1, np.float32), np.ones(SMALLEST, np.int64)
     model.graph.initializer.extend([numpy_helper.from_array(few, "few"), numpy_helper.from_array(whole, "whole")])
-    store_half_where_exact(model)
+    store_compactly_where_exact(model)
     assert initializers(model) == {
         "w_half": TensorProto.FLOAT16, "few": TensorProto.FLOAT, "whole": TensorProto.INT64
     }  # fmt: skip
+
+
+def eight_bits(shape: tuple[int, ...], axis: int = 0) -> Float32:
+    """Return weights on a grid of 127 steps, another for each channel of an axis, as training rounds them."""
+    rng = np.random.default_rng(3)
+    integers = rng.integers(-127, 128, shape).astype(np.float32)
+    steps = rng.uniform(1e-5, 1e-2, shape[axis]).astype(np.float16).astype(np.float32)
+    return integers * steps.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((CHANNELS, CHANNELS, 1, 1), 0), ((8, 4, 3, 3), 0), ((12, 20), 0), ((12, 20), 1)]
+)
+def test_multiples_of_a_step_a_channel_are_found(shape: tuple[int, ...], axis: int):
+    weight = eight_bits(shape, axis)
+    found = eight_bits_from_values(weight)
+    assert found is not None
+    integers, steps = found
+    assert (integers.dtype, integers.shape, steps.dtype) == (np.int8, shape, np.float16)
+    assert np.array_equal(integers.astype(np.float32) * steps.astype(np.float32), weight)
+
+
+def test_parts_of_a_layer_whose_largest_weight_lies_elsewhere_are_found():
+    weight = eight_bits((8, 40))
+    part = weight[:, 5:11]
+    assert (np.abs(part).max(axis=1) < np.abs(weight).max(axis=1)).any()
+    assert eight_bits_from_values(part) is not None
+
+
+def test_channels_of_zeros_are_found_and_one_value_off_the_grid_is_noticed():
+    weight = eight_bits((8, 40))
+    weight[3] = 0
+    assert eight_bits_from_values(weight) is not None
+    weight[5, 7] = np.nextafter(weight[5, 7], np.float32(1))
+    assert eight_bits_from_values(weight) is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_left_alone(value: float):
+    weight = eight_bits((8, 40))
+    weight[0, 0] = value
+    assert eight_bits_from_values(weight) is None
+
+
+def test_eight_bits_are_a_quarter_of_the_file_and_the_same_values(run):
+    weight = eight_bits((CHANNELS, CHANNELS, 1, 1))
+    model = graph_of(weight)
+    stored = copy.deepcopy(model)
+    store_compactly_where_exact(stored)
+    onnx.checker.check_model(stored, full_check=True)
+    assert initializers(stored) == {"w_int8": TensorProto.INT8, "w_steps": TensorProto.FLOAT16}
+    assert np.array_equal(run(stored, values()), run(model, values()))
 
 
 def test_half_precision_keeps_names_shapes_and_float32_at_the_border(traced: onnx.ModelProto, half: onnx.ModelProto):

@@ -15,6 +15,7 @@ from mlic.export.checkpoints import load_checkpoint
 from mlic.export.models.mlicpp import Mlicpp
 from mlic.export.models.stf import Stf, StfWidths
 from mlic.export.models.wacnn import Wacnn
+from mlic.export.weights import eight_bits_from_values
 from mlic.runtime.errors import MlicError
 from mlic.tools.trainer import WARM_UP_STEPS, Options, Trainer, psnr
 from tests.small_training import OPTIONS, SLICES, WIDTHS, Make, assert_equal, load_state, steps, weights
@@ -113,6 +114,34 @@ def test_rate_rises_over_the_warm_up_and_falls_along_a_cosine(make: Make):
     assert rates[-1] == pytest.approx(0.01, rel=1e-2)
     assert all(np.diff(rates[:WARM_UP_STEPS]) > 0)
     assert all(np.diff(rates[WARM_UP_STEPS:]) < 0)
+
+
+@pytest.mark.parametrize(
+    ("decay", "at", "share"), [(0.0, 999, 1.0), (0.25, 740, 1.0), (0.25, 875, 0.505), (0.25, 999, 0.01)]
+)
+def test_rate_falls_only_over_the_last_share_of_the_run(decay: float, at: int, share: float, make: Make):
+    trainer = make(steps=1000, learning_rate=1.0, decay=decay)
+    trainer.step = at
+    assert trainer.learning_rate() == pytest.approx(share, abs=0.001)
+
+
+def test_weights_rounded_to_eight_bits_are_close_and_are_stored_in_a_byte_each(make: Make, tmp_path: Path):
+    trainer = make(weight_bits=8)
+    steps(trainer, 2)
+    trainer.save_weights(tmp_path / "weights.pth")
+    state = load_state(tmp_path)
+    layers = [
+        f"{name}.weight" for name, module in trainer.model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))
+    ]
+    assert len(layers) > 50
+    for key in layers:
+        before, after = trainer.ema[key].numpy(), state[key].numpy()
+        assert eight_bits_from_values(after.reshape(len(after), -1)) is not None, key
+        largest = np.abs(before).reshape(len(before), -1).max(axis=1)
+        error = np.abs(after - before).reshape(len(before), -1).max(axis=1)
+        assert (error <= 0.51 * largest / 127 + 2**-25).all(), key
+    key = "g_a.analysis_transform.0.gdn.gamma"
+    assert torch.equal(state[key], trainer.ema[key].half().float())
 
 
 def test_rate_follows_the_minutes_where_they_are_the_limit(make: Make):
