@@ -167,7 +167,7 @@ def info(
         else:
             width = max(len(key) for key in row)
             for key, value in row.items():
-                print(f"{key:<{width}}  {value}")
+                print(f"{key:<{width}}  {'-' if value is None else value}")
 
 
 @app.command()

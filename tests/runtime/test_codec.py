@@ -261,20 +261,9 @@ def test_a_failing_engine_is_a_backend_error(bundle_folder, small):
         Codec.load(bundle_folder, backend=Broken(threads=1)).decode(small)
 
 
-def test_a_missing_bundle_is_a_bundle_error(tmp_path, monkeypatch):
+def test_a_missing_bundle_is_a_bundle_error(tmp_path):
     with pytest.raises(BundleError, match="no such folder"):
         Codec.load(tmp_path / "none")
-    monkeypatch.setattr("mlic.runtime.codec.MODELS", tmp_path)
-    with pytest.raises(BundleError, match="ships no model"):
-        Codec.load()
-
-
-def test_the_default_bundle_is_the_one_in_models(tmp_path, monkeypatch, make_photo):
-    monkeypatch.setattr("mlic.runtime.codec.MODELS", tmp_path)
-    monkeypatch.setattr("mlic.runtime.codec.DEFAULT_MODEL", "tiny")
-    build_tiny_bundle(tmp_path / "tiny")
-    codec = Codec.load(threads=1)
-    assert codec.decode(codec.encode(make_photo(9, 9))).shape == (9, 9, 3)
 
 
 def test_the_miniature_bundle_is_seeded(tmp_path, bundle_folder):

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mlic.runtime import Codec
+from mlic.runtime import Codec, shipped
 from mlic.runtime.version import VERSION
 from mlic.tools.run_cli import app
 from tests.commands import HEIGHT, WIDTH, names
+from tests.tiny_bundle import build_tiny_bundle
 
 
 def test_encoded_file_is_the_codecs_and_decodes_to_its_picture(mlic, picture: Path, codec: Codec, make_photo):
@@ -81,12 +82,31 @@ def test_json_of_info(mlic, stream: Path, codec: Codec):
         "width": WIDTH,
         "height": HEIGHT,
         "model_id": codec.bundle.manifest.model_id.hex(),
+        "quality": None,
         "arithmetic": "float32-syndrome",
         "bytes": size,
         "bpp": round(8 * size / (WIDTH * HEIGHT), 4),
     }
     assert all(isinstance(value, int) for value in parts.values())
     assert size - 64 <= sum(parts.values()) < size
+
+
+def test_quality_chooses_the_model_and_the_file_says_which_to_decode_with(
+    mlic, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for seed, quality in enumerate(shipped.QUALITIES):
+        build_tiny_bundle(tmp_path / "models" / f"{shipped.MODEL}-{quality}", seed=seed + 20)
+    monkeypatch.setattr(shipped, "MODELS", tmp_path / "models")
+    for quality in ("medium", "low", "high"):
+        assert mlic("encode", "a.png", f"{quality}.mlic", "--quality", quality, model=None).code == 0
+        assert json.loads(mlic("info", f"{quality}.mlic", "--json").out)["quality"] == quality
+        assert mlic("decode", f"{quality}.mlic", f"{quality}.png", model=None).code == 0
+        codec = Codec.load(quality=quality, threads=1)
+        with Image.open(f"{quality}.png") as image:
+            assert np.array_equal(np.asarray(image), codec.decode(Path(f"{quality}.mlic").read_bytes()))
+    assert mlic("encode", "a.png", "default.mlic", model=None).code == 0
+    assert Path("default.mlic").read_bytes() == Path("medium.mlic").read_bytes()
+    assert mlic("verify", "--quality", "high", "--threads", "1").code == 0
 
 
 def test_info_prints_a_line_for_each_value(mlic, stream: Path):

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlic.runtime import Codec
-from mlic.runtime import codec as codec_module
+from mlic.runtime import Codec, shipped
 from mlic.runtime.errors import BackendError
 from tests.commands import names
 from tests.tiny_bundle import build_tiny_bundle
@@ -102,10 +101,17 @@ def test_wrong_model_option_is_one_line(arguments: tuple[str, ...], mlic, pictur
 
 
 def test_installation_without_a_model_says_so(mlic, picture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(codec_module, "MODELS", tmp_path)
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
     assert mlic("encode", "a.png", model=None).error == (
-        f"mlic-run encode: this installation ships no model {codec_module.DEFAULT_MODEL}; name a bundle"
+        f"mlic-run encode: this installation ships no model {shipped.MODEL}-medium; name a bundle"
     )
+
+
+def test_unknown_quality_lists_the_known_ones_and_a_bundle_has_its_own(mlic, picture: Path):
+    result = mlic("encode", "a.png", "--quality", "best", model=None)
+    assert result.code == 2
+    assert "'best' is unknown; possible: low, medium, high" in " ".join(result.err.replace("│", " ").split())
+    assert "has its own" in mlic("encode", "a.png", "--quality", "low").error
 
 
 def test_failing_engine_is_one_line_and_leaves_nothing(
