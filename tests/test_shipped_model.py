@@ -9,6 +9,7 @@ from scipy.special import ndtr
 
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Array, UInt8Array
+from mlic.runtime.shipped import DEFAULT_QUALITY, MODEL, QUALITIES
 from mlic.tools.quality import psnr
 from tests.reference import REPOSITORY
 
@@ -23,6 +24,11 @@ SIZES = [(a, b) for i, a in enumerate(SIDES) for b in (SIDES[i], SIDES[-1 - i], 
 @pytest.fixture(scope="module")
 def codec() -> Codec:
     return Codec.load(threads=1)
+
+
+@pytest.fixture(scope="module", params=[q for q in QUALITIES if q != DEFAULT_QUALITY])
+def other_codec(request: pytest.FixtureRequest) -> Codec:
+    return Codec.load(quality=request.param, threads=1)
 
 
 def load(path: Path) -> UInt8Array:
@@ -40,6 +46,23 @@ def test_decoded_latent_is_the_encoders_at_every_size(codec: Codec, height: int,
 
 @pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
 def test_photo_comes_back_and_its_file_is_as_small_as_the_likelihoods_say(codec: Codec, path: Path):
+    check_photo(codec, path)
+
+
+def test_other_qualities_do_the_same(other_codec: Codec):
+    check_photo(other_codec, PHOTO)
+
+
+def test_higher_quality_is_a_larger_file_and_a_nearer_picture():
+    pixels = load(PHOTO)
+    codecs = [Codec.load(quality=quality) for quality in QUALITIES]
+    files = [codec.encode(pixels) for codec in codecs]
+    nearness = [psnr(codec.decode(data), pixels) for codec, data in zip(codecs, files, strict=True)]
+    assert len(files[0]) < len(files[1]) < len(files[2])
+    assert nearness == sorted(nearness)
+
+
+def check_photo(codec: Codec, path: Path) -> None:
     pixels = load(path)
     data, trace = codec.encode(pixels), codec.trace(pixels)
     assert np.array_equal(codec.decode_latent(data), trace["y_hat"])
@@ -50,6 +73,7 @@ def test_photo_comes_back_and_its_file_is_as_small_as_the_likelihoods_say(codec:
 
 def test_shipped_models_fit_their_budget():
     folder = REPOSITORY / "runtime" / "models"
+    assert {b.name for b in folder.iterdir()} == {f"{MODEL}-{quality}" for quality in QUALITIES}
     sizes = {b.name: sum(f.stat().st_size for f in b.rglob("*") if f.is_file()) for b in folder.iterdir()}
     assert all(size < 24e6 for size in sizes.values()), sizes
     assert sum(sizes.values()) < 40e6, sizes
