@@ -110,9 +110,9 @@ class Codec:
         return cls.load(bundle_for(container.read(data, max_pixels).model_id), backend, threads, max_pixels)
 
     @property
-    def num_graphs_per_call(self) -> int:
-        """How many graphs ``encode`` and ``decode`` each run: as often do they report progress."""
-        return len(self._steps) + 3
+    def num_stages_per_call(self) -> int:
+        """How often ``encode`` and ``decode`` each report progress."""
+        return 2 * len(self._steps) + 6
 
     def encode(
         self, image: UInt8Array | Image, icc_profile: bytes | None = None, progress: Progress = _silent
@@ -125,7 +125,8 @@ class Codec:
             image: uint8 [H, W, 3], uint8 [H, W] for grey, or a Pillow image (turned upright, made opaque
                 RGB).
             icc_profile: colour profile to store; default: a Pillow image's own, if it has one.
-            progress: called with the name of each graph before it runs.
+            progress: called with the name of each stage before it begins: a graph's name, ``image`` (pixels
+                to planes), ``coder`` (table indexes and symbols) or ``container`` (bytes of the file).
 
         Returns:
             The contents of a ``.mlic`` file.
@@ -138,7 +139,9 @@ class Codec:
         pixels, profile = self._pixels_from(image)
         coder = SymbolEncoder(self._models)
         y, z_symbols = self._analyse(pixels, progress)
+        progress("coder")
         walk(self._steps, coder, self._state(coder.code_z(z_symbols), progress), y)
+        progress("container")
         height, width = pixels.shape[:2]
         manifest = self.bundle.manifest
         return container.write(
@@ -157,7 +160,7 @@ class Codec:
 
         Args:
             data: the contents of a ``.mlic`` file.
-            progress: called with the name of each graph before it runs.
+            progress: called with the name of each stage before it begins; see ``encode``.
 
         Returns:
             uint8 [H, W, 3].
@@ -172,7 +175,9 @@ class Codec:
         """
         frame, y_hat = self._decode_latent(data, progress)
         progress("g_s")
-        return pixels_from_x_hat(self._graphs["g_s"].run({"y_hat": y_hat})["x_hat"], frame)
+        x_hat = self._graphs["g_s"].run({"y_hat": y_hat})["x_hat"]
+        progress("image")
+        return pixels_from_x_hat(x_hat, frame)
 
     def decode_latent(self, data: bytes) -> Float32Array:
         """Decompress only as far as the latent; for tests and for comparing engines.
@@ -232,8 +237,10 @@ class Codec:
         """Return y, and z's symbols as the graph gives them."""
         padding = self.bundle.manifest.padding
         frame = Frame.around(pixels.shape[0], pixels.shape[1], padding)
+        progress("image")
+        x = x_from_pixels(pixels, frame, padding)
         progress("g_a")
-        y = self._graphs["g_a"].run({"x": x_from_pixels(pixels, frame, padding)})["y"]
+        y = self._graphs["g_a"].run({"x": x})["y"]
         progress("h_a")
         return y, self._graphs["h_a"].run({"y": y})["z_symbols"]
 
@@ -246,6 +253,7 @@ class Codec:
         return state
 
     def _decode_latent(self, data: bytes, progress: Progress = _silent) -> tuple[Frame, Float32Array]:
+        progress("container")
         stream = container.read(data, self.max_pixels)
         manifest = self.bundle.manifest
         if stream.model_id != manifest.model_id:
@@ -262,6 +270,7 @@ class Codec:
         frame = Frame.around(stream.height, stream.width, manifest.padding)
         padded = (frame.padded_height, frame.padded_width)
         step_sizes = [math.prod(step.graph.spec.outputs[step.spec.scales].concrete(*padded)) for step in self._steps]
+        progress("coder")
         coder = SymbolDecoder(self._models, stream, step_sizes, self.backend.granted)
         z_shape = self._graphs["h_a"].spec.outputs["z_symbols"].concrete(*padded)
         state = self._state(coder.code_z(z_shape), progress)

@@ -54,7 +54,7 @@ class State:
     Args:
         chain: all graphs that will run, in order.
         arrays: what is there at the beginning.
-        progress: called with the name of each graph before it runs.
+        progress: called with the name of each stage before it begins: a graph's name, or ``coder``.
     """
 
     def __init__(
@@ -64,6 +64,10 @@ class State:
         self._progress = progress
         self._position = 0
         self._arrays = dict(arrays)
+
+    def begin(self, stage: str) -> None:
+        """Say that a stage begins that is no graph."""
+        self._progress(stage)
 
     def run(self, graph: Graph) -> dict[str, Array]:
         """Run the next graph of the chain, keep what is needed later, and return all of its outputs."""
@@ -101,6 +105,7 @@ def walk(steps: Iterable[Step], coder: Coder, state: State, y: Float32Array | No
     for step in steps:
         outputs = state.run(step.graph)
         spec = step.spec
+        state.begin("coder")
         part = None if y is None else part_of_y(y, spec.channels, spec.positions)
         state.put(spec.symbols, coder.code(spec, outputs[spec.scales], outputs[spec.means], part))
     return state

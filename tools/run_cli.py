@@ -15,6 +15,7 @@ from mlic.runtime.atomic import write_atomically
 from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import ImageError, MlicError
 from mlic.runtime.version import VERSION
+from mlic.tools.bench.cli import bench
 from mlic.tools.compare.cli import compare
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.progress import progress_bar
@@ -75,7 +76,7 @@ def encode(
         source_bytes = None if source == PIPE else source.stat().st_size
         codec = Codec.load(model, backend, threads, max_pixels, quality)
         start = time.perf_counter()
-        with progress_bar(codec.num_graphs_per_call, quiet) as begin:
+        with progress_bar(codec.num_stages_per_call, quiet) as begin:
             data = codec.encode(picture.pixels, picture.icc_profile, progress=begin)
         seconds = time.perf_counter() - start
         _write(target, data)
@@ -137,7 +138,7 @@ def decode(
         else:
             codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
-        with progress_bar(codec.num_graphs_per_call, quiet) as begin:
+        with progress_bar(codec.num_stages_per_call, quiet) as begin:
             pixels = codec.decode(data, progress=begin)
         seconds = time.perf_counter() - start
         if target == PIPE:
@@ -239,6 +240,7 @@ def _report(row: dict[str, Any], text: str, target: Path, as_json: bool, quiet: 
 
 
 app.command()(compare)
+app.command()(bench)
 
 
 def main() -> None:
