@@ -94,7 +94,7 @@ def _mirrored(length: int, wanted: int) -> np.ndarray[tuple[int], np.dtype[np.in
 
 
 def made_picture(height: int, width: int) -> UInt8Array:
-    """Return uint8 [height, width, 3] whose spectrum falls as 1/f, as that of photos does; always the same."""
+    """Return uint8 [height, width, 3] whose amplitudes fall as f^-1.2, about as those of photos; always the same."""
     rng = np.random.default_rng(1)
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     frequency = np.hypot(rows, columns)
@@ -102,7 +102,7 @@ def made_picture(height: int, width: int) -> UInt8Array:
     planes = []
     for _ in range(3):
         noise = rng.standard_normal(frequency.shape) + 1j * rng.standard_normal(frequency.shape)
-        plane = np.fft.irfft2(noise / frequency, s=(height, width))
+        plane = np.fft.irfft2(noise / frequency**1.2, s=(height, width))
         planes.append(plane / max(float(plane.std()), 1e-12))
     grey, *colours = planes
     image = np.stack([128 + 45 * grey + 12 * colour for colour in (colours[0], colours[1], -colours[0])], axis=-1)
