@@ -68,6 +68,9 @@ def train(
     ] = 3,
     rate_lambda: Annotated[float, typer.Option("--lambda", help="Weight of the distortion.")] = 0.013,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-4,
+    transform_rate: Annotated[
+        float, typer.Option(min=0, help="Learning rate of analysis and synthesis, as a share of that of all else.")
+    ] = 1.0,
     decay: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the run, its last, over which the learning rate falls.")
     ] = 1.0,

@@ -27,6 +27,7 @@ GRADIENT_NORM = 1.0
 WARM_UP_STEPS = 100
 BOTTLENECK_RATE = 1e-3
 VALIDATION_SIZE = 256
+TRANSFORMS = ("g_a.", "g_s.", "patch_embed.", "layers.", "syn_layers.", "end_conv.")  # of all architectures
 SMALLEST_STEP = 2.0**-24  # the smallest positive number in half precision
 
 
@@ -45,6 +46,7 @@ class Options:
         ema: decay of the averaged weights.
         bf16: run the networks in bfloat16 where autocast allows.
         seed: of crops, flips and noise.
+        transform_rate: learning rate of analysis and synthesis, as a share of that of all else.
         weight_bits: 8 or 16: what the exported weights are rounded to; training itself does not round.
     """
 
@@ -58,10 +60,11 @@ class Options:
     ema: float
     bf16: bool
     seed: int
+    transform_rate: float = 1.0
     weight_bits: int = 16
 
 
-LIMITS = ("minutes", "steps", "decay", "weight_bits")  # options that may change when a run goes on
+LIMITS = ("minutes", "steps", "decay", "transform_rate", "weight_bits")  # options that may change when a run goes on
 
 
 def rate(forward: Forward, pixels: int) -> Tensor:
@@ -102,8 +105,11 @@ class Trainer:
         self.model = model.to(device).train()
         self.ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
         quantiles = [p for name, p in model.named_parameters() if name.endswith("quantiles")]
-        others = [p for name, p in model.named_parameters() if not name.endswith("quantiles")]
-        self.optimizer = torch.optim.AdamW(others, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+        others = {name: p for name, p in model.named_parameters() if not name.endswith("quantiles")}
+        transforms = [p for name, p in others.items() if name.startswith(TRANSFORMS)]
+        entropy = [p for name, p in others.items() if not name.startswith(TRANSFORMS)]
+        groups = [{"params": entropy, "share": 1.0}, {"params": transforms, "share": options.transform_rate}]
+        self.optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.bottleneck = torch.optim.Adam(quantiles, lr=BOTTLENECK_RATE)
         self.crops = RandomCrops(photos[0], options.crop)
         self.held_out = centre_crops([p for p in photos[1] if min(p.shape[:2]) >= VALIDATION_SIZE], VALIDATION_SIZE)
@@ -131,7 +137,7 @@ class Trainer:
         start = time.perf_counter()
         options = self.options
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group["share"]
         seeds = np.random.SeedSequence((options.seed, self.step))
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))  # the noise, on every device
         batch = self.crops.batch(options.batch, np.random.default_rng(seeds))
