@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,export,report,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,openvino,export,report,test]'
 	touch $@
 
 lint: $(READY)

@@ -32,7 +32,7 @@ from mlic.runtime.version import VERSION
 
 ARITHMETIC = "float32-syndrome"
 TOOLS = ("torch", "onnx", "onnxscript", "onnxslim")
-Engine = Literal["fp32", "fp16"]
+Engine = Literal["fp32", "fp16", "bf16"]  # bf16: files as in fp32; engines that can compute the transforms in it
 
 
 @dataclass(frozen=True)

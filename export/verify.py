@@ -64,7 +64,7 @@ def verify(
     Args:
         split: the model in PyTorch.
         open_graph: returns the exported graph of a name, opened by an engine.
-        precisions: ``fp32`` or ``fp16`` for every graph name.
+        precisions: ``fp32``, ``fp16`` or ``bf16`` (a file in fp32) for every graph name.
         sizes: padded heights and widths.
         progress: called with the name of each graph before it is checked.
 
@@ -110,8 +110,8 @@ def _check(
         difference = np.abs(have.astype(np.float64) - want)
         if name.endswith("symbols"):
             error = float((difference > 0).mean())
-            passed &= bool(difference.max(initial=0) <= 1) and error <= FLIPS * (10 if precision != "fp32" else 1)
-        elif precision == "fp32":
+            passed &= bool(difference.max(initial=0) <= 1) and error <= FLIPS * (10 if precision == "fp16" else 1)
+        elif precision != "fp16":
             error = float(difference.max(initial=0)) / max(1.0, float(np.abs(want).max(initial=0)))
             passed &= error <= ATOL
         else:

@@ -93,7 +93,8 @@ class GraphFile:
         spec: names and shapes.
         path: relative to the bundle, with ``/``.
         sha256: of the file, lower-case hex.
-        precision: ``fp32``, ``fp16``: what the file computes in.
+        precision: ``fp32``, ``fp16``: what the file computes in; ``bf16``: a file in fp32 that engines may run in
+            bfloat16.
     """
 
     spec: GraphSpec

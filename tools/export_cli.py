@@ -29,6 +29,7 @@ class EngineName(StrEnum):
 
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
 
 
 class Fill(StrEnum):

@@ -232,7 +232,8 @@ def _set_entropy(state: Mapping[str, Tensor], num_slices: int, deviations: Tenso
     """Let scales begin as the deviations, and no network see values far from unit variance."""
     m, width = len(deviations), SLICE_CHANNELS
     large = deviations.clamp(min=1)[:, None, None]
-    state["h_a.reduction.0.weight"].div_(large)
+    for layer in ("h_a.reduction.0", "g_s.synthesis_transform.0.conv1", "g_s.synthesis_transform.1.subpel_conv.0"):
+        state[f"{layer}.weight"].div_(large)
     for i in range(num_slices):
         before, own = slice(0, width * i), slice(width * i, width * (i + 1))
         for kind in ("anchor", "nonanchor"):

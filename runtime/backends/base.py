@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Protocol
@@ -125,3 +126,10 @@ def check_arrays(graph: str, side: str, arrays: Tensors, specs: dict[str, Tensor
 def shape_text(shape: tuple[object, ...]) -> str:
     """Return a shape for a message, without quotes: ``[1, 3, height, width]``."""
     return "[" + ", ".join(str(dim) for dim in shape) + "]"
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

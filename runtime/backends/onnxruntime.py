@@ -12,7 +12,6 @@ A codec holds 25 sessions and more, so two defaults are changed:
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mlic.runtime.arrays import Array, Tensors
-from mlic.runtime.backends.base import Graph, shape_text
+from mlic.runtime.backends.base import Graph, shape_text, usable_cpus
 from mlic.runtime.errors import BackendError
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
@@ -62,7 +61,7 @@ class OnnxRuntimeBackend:
                 f"cannot load ONNX Runtime ({error}); install it with: pip install mlic-deploy[cpu]"
             ) from error
         self._engine: Any = onnxruntime
-        self.threads = threads or min(_usable_cpus(), MAX_DEFAULT_THREADS)
+        self.threads = threads or min(usable_cpus(), MAX_DEFAULT_THREADS)
 
     @property
     def granted(self) -> str:
@@ -147,12 +146,6 @@ def _share_arena(engine: Any) -> bool:
             except Exception:  # pybind11 exceptions; the application may have registered one of its own
                 _arena_shared = False
         return _arena_shared
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:

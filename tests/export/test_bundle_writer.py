@@ -184,6 +184,16 @@ def test_file_written_with_half_precision_is_read_with_single(half_bundle: Path,
     assert np.abs(single.decode(data).astype(int) - half.decode(data)).max() <= 2
 
 
+def test_bfloat16_is_a_permission_and_changes_no_graph(export_again, small_bundle: SmallBundle, tmp_path: Path):
+    export_again(tmp_path / "b", engine="bf16", name=small_bundle.folder.name)
+    single, brain = contents(small_bundle.folder), contents(tmp_path / "b")
+    assert {name for name in single if single[name] != brain[name]} == {"manifest.json"}
+    before, after = (json.loads(files["manifest.json"]) for files in (single, brain))
+    assert (after["engine"], after["model_id"]) == ("bf16", before["model_id"])
+    for graph in after["graphs"]:
+        assert graph["precision"] == ("bf16" if graph["name"] in TRANSFORMS else "fp32")
+
+
 def changed_checkpoint(small_bundle: SmallBundle, key: str) -> Checkpoint:
     model = copy.deepcopy(small_bundle.loaded.model)
     with torch.no_grad():
