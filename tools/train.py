@@ -104,7 +104,18 @@ def train(
         torch.manual_seed(seed)
         model = initial_model(arch, init, n, m, slim)
         options = Options(
-            rate_lambda, learning_rate, decay, batch, crop, minutes, steps, ema, bf16, seed, int(weight_bits)
+            rate_lambda=rate_lambda,
+            learning_rate=learning_rate,
+            decay=decay,
+            batch=batch,
+            crop=crop,
+            minutes=minutes,
+            steps=steps,
+            ema=ema,
+            bf16=bf16,
+            seed=seed,
+            transform_rate=transform_rate,
+            weight_bits=int(weight_bits),
         )
         trainer = Trainer(model, load_photos(photos, crop, HELD_OUT), options, torch.device(device))
         output.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ TRANSFORMS = ("g_a.", "g_s.", "patch_embed.", "layers.", "syn_layers.", "end_con
 SMALLEST_STEP = 2.0**-24  # the smallest positive number in half precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What defines a run; it is written into its checkpoints.
 

@@ -52,6 +52,26 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
     return train
 
 
+def test_every_option_reaches_the_run(photos: Path, train: Callable[..., Result], tmp_path: Path):
+    given = {
+        "--lambda": ("rate_lambda", 0.02),
+        "--learning-rate": ("learning_rate", 1e-4),
+        "--transform-rate": ("transform_rate", 0.3),
+        "--decay": ("decay", 0.4),
+        "--batch": ("batch", 1),
+        "--crop": ("crop", 64),
+        "--minutes": ("minutes", 5.0),
+        "--steps": ("steps", 1),
+        "--ema": ("ema", 0.8),
+        "--seed": ("seed", 7),
+        "--weight-bits": ("weight_bits", 8),
+    }
+    options = [item for name, (_, value) in given.items() for item in (name, value)]
+    assert train(photos, "-o", "run", "--n", 16, "--m", 32, "--slim", 16, "--no-bf16", *options).code == 0
+    written = torch.load(tmp_path / "run" / "checkpoint.pth", weights_only=True)["options"]
+    assert written == dict(given.values()) | {"bf16": False}
+
+
 @pytest.fixture(scope="module")
 def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of six steps by the command that nothing interrupted."""

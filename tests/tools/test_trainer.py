@@ -144,6 +144,16 @@ def test_weights_rounded_to_eight_bits_are_close_and_are_stored_in_a_byte_each(m
     assert torch.equal(state[key], trainer.ema[key].half().float())
 
 
+def test_transforms_learn_at_their_share_of_the_rate(make: Make):
+    trainer = make(transform_rate=0.0)
+    before = weights(trainer)
+    steps(trainer, 3)
+    after = weights(trainer)
+    moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert moved.isdisjoint({"g_a", "g_s"})
+    assert {"h_a", "h_s", "entropy_parameters_anchor", "entropy_bottleneck"} <= moved
+
+
 def test_rate_follows_the_minutes_where_they_are_the_limit(make: Make):
     trainer = make(steps=0, minutes=10.0, learning_rate=1.0)
     trainer.step, trainer.seconds = 10_000, 300.0
