@@ -63,3 +63,11 @@ def test_imports_point_from_tools_to_export_to_runtime():
 
 def test_typed_packages_say_so():
     assert all((ROOT / source / "py.typed").is_file() for source in SOURCES)
+
+
+def test_files_that_code_reads_are_packed():
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for source in SOURCES:
+        for path in (ROOT / source).rglob("*.html"):
+            package = "mlic." + str(path.parent.relative_to(ROOT)).replace("/", ".")
+            assert path.name in packed[package], path

@@ -27,6 +27,7 @@ GRADIENT_NORM = 1.0
 WARM_UP_STEPS = 100
 BOTTLENECK_RATE = 1e-3
 VALIDATION_SIZE = 256
+BLOCK_VALUES = 3 * 16**2  # of a picture for each position of y
 TRANSFORMS = ("g_a.", "g_s.", "patch_embed.", "layers.", "syn_layers.", "end_conv.")  # of all architectures
 SMALLEST_STEP = 2.0**-24  # the smallest positive number in half precision
 
@@ -47,6 +48,7 @@ class Options:
         bf16: run the networks in bfloat16 where autocast allows.
         seed: of crops, flips and noise.
         transform_rate: learning rate of analysis and synthesis, as a share of that of all else.
+        latents: train what lies between y and y_hat alone; see ``latent_distortion``.
         weight_bits: 8 or 16: what the exported weights are rounded to; training itself does not round.
     """
 
@@ -61,16 +63,35 @@ class Options:
     bf16: bool
     seed: int
     transform_rate: float = 1.0
+    latents: bool = False
     weight_bits: int = 16
 
 
-LIMITS = ("minutes", "steps", "decay", "transform_rate", "weight_bits")  # options that may change when a run goes on
+LIMITS = (
+    "minutes",
+    "steps",
+    "decay",
+    "transform_rate",
+    "latents",
+    "weight_bits",
+)  # options that may change when a run goes on
 
 
 def rate(forward: Forward, pixels: int) -> Tensor:
     """Return the bits per pixel that the likelihoods stand for, a scalar."""
     bits = -torch.log2(forward.y_likelihoods).sum() - torch.log2(forward.z_likelihoods).sum()
     return bits / pixels
+
+
+def latent_distortion(forward: Forward, rate_lambda: float) -> Tensor:
+    """Return what rounding y adds to the mean squared error of a picture, values of 0..1, if g_s is orthonormal.
+
+    So it is after ``tools/linear_start.py``, up to the quantisation step that is set there: step^2 = 12 D with
+    D = 3 / (2 ln 2 lambda 255^2).
+    """
+    step_squared = 12 * 3 / (2 * math.log(2) * rate_lambda * 255**2)
+    errors = (forward.y_hat.float() - forward.y.float()).square().sum(dim=1).mean()
+    return step_squared * errors / BLOCK_VALUES
 
 
 def psnr(mse: float) -> float:
@@ -103,9 +124,13 @@ class Trainer:
     ) -> None:
         self.options, self.device = options, device
         self.model = model.to(device).train()
+        if options.latents:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(not name.startswith(TRANSFORMS))
         self.ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
         quantiles = [p for name, p in model.named_parameters() if name.endswith("quantiles")]
         others = {name: p for name, p in model.named_parameters() if not name.endswith("quantiles")}
+        others = {name: p for name, p in others.items() if p.requires_grad}
         transforms = [p for name, p in others.items() if name.startswith(TRANSFORMS)]
         entropy = [p for name, p in others.items() if not name.startswith(TRANSFORMS)]
         groups = [{"params": entropy, "share": 1.0}, {"params": transforms, "share": options.transform_rate}]
@@ -143,9 +168,11 @@ class Trainer:
         batch = self.crops.batch(options.batch, np.random.default_rng(seeds))
         x = tensor_from_pixels(batch, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
-            forward = self.model(x, noise=True)
-        mse = torch.mean((forward.x_hat.float() - x) ** 2)
+            forward = self.model(x, noise=True, **({"synthesis": False} if options.latents else {}))
         bpp = rate(forward, x.shape[0] * x.shape[2] * x.shape[3])
+        mse = torch.mean((forward.x_hat.float() - x) ** 2)
+        if options.latents:
+            mse = latent_distortion(forward, options.rate_lambda)
         loss = options.rate_lambda * 255**2 * mse + bpp
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

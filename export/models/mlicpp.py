@@ -162,12 +162,13 @@ class Mlicpp(nn.Module):
         x_hat: Tensor = self.g_s(y_hat)
         return x_hat
 
-    def forward(self, x: Tensor, noise: bool = False) -> Forward:
+    def forward(self, x: Tensor, noise: bool = False, synthesis: bool = True) -> Forward:
         """Run encoder and decoder without the entropy coder.
 
         Args:
             x: float32 [B, 3, H, W] in 0..1, H and W multiples of 64.
             noise: take likelihoods at values with uniform noise (training) instead of at rounded ones.
+            synthesis: without it, ``x_hat`` is ``x``.
 
         Returns:
             All arrays of the pass; likelihoods of both latents.
@@ -187,7 +188,8 @@ class Mlicpp(nn.Module):
         y_hat = torch.cat(finished, dim=1)
         noisy = y + torch.empty_like(y).uniform_(-0.5, 0.5) if noise else quantize_ste(y - means) + means
         likelihoods = self.gaussian_conditional(noisy, scales, means)
-        return Forward(self.synthesis(y_hat), y, z, z_hat, y_hat, scales, means, likelihoods, z_likelihoods)
+        x_hat = self.synthesis(y_hat) if synthesis else x
+        return Forward(x_hat, y, z, z_hat, y_hat, scales, means, likelihoods, z_likelihoods)
 
     def slice(self, i: int, y: Tensor, hyper: Tensor, finished: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return y_hat of slice ``i`` and its merged scales and means [B, 64, h, w]."""
