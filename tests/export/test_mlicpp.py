@@ -87,6 +87,15 @@ def test_hidden_widths_of_the_hyper_synthesis_are_read_too():
     read.load_state_dict(Mlicpp(widths).state_dict())
 
 
+def test_pass_without_synthesis_gives_the_same_latents():
+    model = Mlicpp(SLIM).eval()
+    x = picture(64, 64)
+    whole, latents = model(x), model(x, synthesis=False)
+    assert torch.equal(latents.y_hat, whole.y_hat)
+    assert torch.equal(latents.y_likelihoods, whole.y_likelihoods)
+    assert latents.x_hat is x
+
+
 def test_widths_that_make_no_slices_are_refused():
     with pytest.raises(ValueError, match="M is 48; expected a multiple of 32"):
         Mlicpp(MlicppWidths(m=48))

@@ -15,7 +15,7 @@ from mlic.export.checkpoints import load_checkpoint
 from mlic.export.models.mlicpp import Mlicpp
 from mlic.runtime.errors import MlicError
 from mlic.tools.linear_start import app, blocks_of, start, transform_of
-from mlic.tools.trainer import rate, tensor_from_pixels
+from mlic.tools.trainer import latent_distortion, rate, tensor_from_pixels
 from tests.small_training import WIDTHS
 
 STARTED = replace(WIDTHS, n=48, m=64, h_s=(16, 24))
@@ -93,6 +93,14 @@ def test_started_model_is_nearer_and_cheaper_than_one_with_random_weights(model:
         mse = torch.mean((forward.x_hat - x) ** 2)
         losses.append(float(0.013 * 255**2 * mse + rate(forward, x[:, 0].numel())))
     assert losses[0] < 0.5 * losses[1]
+
+
+@torch.no_grad()
+def test_what_rounding_adds_can_be_told_from_the_latents(model: Mlicpp, pixels: np.ndarray):
+    x = tensor_from_pixels(pixels, torch.device("cpu"))
+    forward = model(x)
+    added = torch.mean((forward.x_hat - model.synthesis(forward.y)) ** 2)
+    assert float(latent_distortion(forward, 0.013) / added) == pytest.approx(1, abs=0.15)
 
 
 @torch.no_grad()

@@ -69,7 +69,7 @@ def test_every_option_reaches_the_run(photos: Path, train: Callable[..., Result]
     options = [item for name, (_, value) in given.items() for item in (name, value)]
     assert train(photos, "-o", "run", "--n", 16, "--m", 32, "--slim", 16, "--no-bf16", *options).code == 0
     written = torch.load(tmp_path / "run" / "checkpoint.pth", weights_only=True)["options"]
-    assert written == dict(given.values()) | {"bf16": False}
+    assert written == dict(given.values()) | {"bf16": False, "latents": False}
 
 
 @pytest.fixture(scope="module")

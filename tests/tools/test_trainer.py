@@ -154,6 +154,18 @@ def test_transforms_learn_at_their_share_of_the_rate(make: Make):
     assert {"h_a", "h_s", "entropy_parameters_anchor", "entropy_bottleneck"} <= moved
 
 
+def test_training_of_the_latents_leaves_the_transforms_alone_and_lowers_the_rate(make: Make):
+    trainer = make(latents=True, learning_rate=5e-3)
+    before = weights(trainer)
+    rows = steps(trainer, 25)
+    after = weights(trainer)
+    moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert moved.isdisjoint({"g_a", "g_s"})
+    assert {"h_a", "h_s", "lrp_anchor", "entropy_parameters_anchor", "entropy_bottleneck"} <= moved
+    assert np.mean([row["bpp"] for row in rows[-5:]]) < np.mean([row["bpp"] for row in rows[:5]])
+    assert math.isfinite(trainer.validate()["psnr"])
+
+
 def test_rate_follows_the_minutes_where_they_are_the_limit(make: Make):
     trainer = make(steps=0, minutes=10.0, learning_rate=1.0)
     trainer.step, trainer.seconds = 10_000, 300.0
