@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ BOTTLENECK_RATE = 1e-3
 VALIDATION_SIZE = 256
 BLOCK_VALUES = 3 * 16**2  # of a picture for each position of y
 TRANSFORMS = ("g_a.", "g_s.", "patch_embed.", "layers.", "syn_layers.", "end_conv.")  # of all architectures
+RESIDUAL_BRANCHES = r"g_s\.synthesis_transform\.\d+\.(conv\d?|subpel_conv\.0)"  # of MLIC++
 SMALLEST_STEP = 2.0**-24  # the smallest positive number in half precision
 
 
@@ -266,8 +268,7 @@ class Trainer:
     def save_weights(self, path: Path) -> None:
         """Write the averaged weights as a checkpoint of the official form, tables filled.
 
-        Weights of convolutions and matrices are rounded to 8 bits an output channel if the run's options say so, and
-        all else to half precision where it can hold it: exports store them in a quarter or half of the bytes.
+        Rounded as ``round_weights`` says, so that exports store them in a quarter or half of the bytes.
         """
         model = copy.deepcopy(self.model).cpu()
         model.load_state_dict(self.ema)
@@ -283,12 +284,15 @@ def round_weights(model: nn.Module, bits: int) -> None:
     Args:
         model: any.
         bits: 8 makes weights of convolutions and matrices whole multiples, -127..127, of one half-precision number an
-            output channel; 16 leaves them to the next rule: whatever half precision can hold is rounded to it.
+            output channel, where that does no harm: on the entropy path, in h_a and in the residual branches of g_s.
+            The layers that carry the picture itself stay, as all do with 16, under the next rule: whatever half
+            precision can hold is rounded to it.
     """
     done: set[int] = set()
     if bits == 8:
-        for module in model.modules():
-            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+        for name, module in model.named_modules():
+            carries_picture = name.startswith(TRANSFORMS) and not re.fullmatch(RESIDUAL_BRANCHES, name)
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not carries_picture:
                 rows = module.weight.flatten(1)
                 step = (rows.abs().amax(dim=1, keepdim=True) / 127).half().float().clamp(min=SMALLEST_STEP)
                 module.weight.copy_((torch.clamp(torch.round(rows / step), -127, 127) * step).view_as(module.weight))

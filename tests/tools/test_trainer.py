@@ -130,16 +130,19 @@ def test_weights_rounded_to_eight_bits_are_close_and_are_stored_in_a_byte_each(m
     steps(trainer, 2)
     trainer.save_weights(tmp_path / "weights.pth")
     state = load_state(tmp_path)
-    layers = [
-        f"{name}.weight" for name, module in trainer.model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))
-    ]
+    layers = [name for name, module in trainer.model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    fine = [name for name in layers if name.startswith("g_a.") or "upsample" in name or name.endswith("transform.7.0")]
+    assert len(fine) == 20
     assert len(layers) > 50
-    for key in layers:
-        before, after = trainer.ema[key].numpy(), state[key].numpy()
-        assert eight_bits_from_values(after.reshape(len(after), -1)) is not None, key
+    for name in layers:
+        before, after = trainer.ema[f"{name}.weight"].numpy(), state[f"{name}.weight"].numpy()
+        if name in fine:  # these carry the picture
+            assert np.array_equal(after, before.astype(np.float16)), name
+            continue
+        assert eight_bits_from_values(after.reshape(len(after), -1)) is not None, name
         largest = np.abs(before).reshape(len(before), -1).max(axis=1)
         error = np.abs(after - before).reshape(len(before), -1).max(axis=1)
-        assert (error <= 0.51 * largest / 127 + 2**-25).all(), key
+        assert (error <= 0.51 * largest / 127 + 2**-25).all(), name
     key = "g_a.analysis_transform.0.gdn.gamma"
     assert torch.equal(state[key], trainer.ema[key].half().float())
 
