@@ -7,8 +7,9 @@ transform of as many coefficients does: 192 of 768 keep 35 dB of a detailed phot
 But the networks contain that block transform, exactly on the synthesis side and nearly on the other:
 
 - g_s: the sub-pixel skip paths alone are linear from y to the picture; all else starts small.
-- g_a: GELU(x + 6) - 6 is x unless x < -3, so a convolution whose outputs have unit variance passes through it
-  unchanged; divisive normalisation with small weights is the identity.
+- g_a: GELU(x + 6) - 6 is x unless x < -3, so values of a bounded range pass through it unchanged; divisive
+  normalisation with small weights is the identity. Coefficients have no bounded range: at edges they reach many
+  deviations. So a rotation mixes them before the activation, which spreads a large one over all, and is undone behind.
 
 The transform is the Karhunen-Loeve transform (principal components) of 16x16 blocks, in two stages as the widths
 demand: 8x8 blocks to N coefficients, 2x2 such blocks to M. Coefficients are ordered by variance and scaled so that the
@@ -36,13 +37,14 @@ from mlic.export.official_tables import fill_tables
 from mlic.runtime.arrays import Array, UInt8Array
 from mlic.runtime.errors import MlicError
 from mlic.tools.console import reported_errors
-from mlic.tools.trainer import tensor_from_pixels
-from mlic.tools.training_data import RandomCrops, load_photos
+from mlic.tools.training_data import RandomCrops, load_photos, tensor_from_pixels
 
 CENTRE = 1  # tap of a 3x3 kernel that looks at its own place
-SHIFT = 6.0  # GELU(x + SHIFT) - SHIFT is x, for x of unit variance
+SHIFT = 6.0  # GELU(x + SHIFT) - SHIFT is x, for x > -3
+SMALL_SHIFT = 3.0  # enough for what may be bent a little
 CONTRAST = 4.0  # brings pixels, whose deviation is about 1/4, to unit variance
-QUIET = 0.03  # factor of what starts beside the transform
+GAIN = 1.5  # keeps rotated coefficients of 8x8 blocks, up to 1.7 in photos, below 3
+QUIET = 0.03  # factor of a head that starts near zero
 GAMMA = 1e-4  # weights of the divisive normalisation
 PIXELS, MIDDLE = 3, 48  # values of one pixel, and of a 4x4 block
 CROPS, CROP = 600, 128
@@ -59,7 +61,7 @@ def main(
     m: Annotated[int, typer.Option("--m", min=SLICE_CHANNELS, help="Channels of y, a multiple of 32.")] = 192,
     h_s: Annotated[tuple[int, int], typer.Option(help="Hidden widths of the hyper synthesis.")] = (96, 144),
     entropy_parameters: Annotated[tuple[int, int, int], typer.Option(help="Hidden widths.")] = (106, 85, 42),
-    lrp: Annotated[tuple[int, int], typer.Option(help="Hidden widths of the latent residual prediction.")] = (32, 24),
+    lrp: Annotated[tuple[int, int], typer.Option(help="Hidden widths of the latent residual prediction.")] = (40, 40),
     channel_context: Annotated[tuple[int, int], typer.Option(help="Hidden widths.")] = (64, 42),
     rate_lambda: Annotated[float, typer.Option("--lambda", help="Weight of the distortion.")] = 0.013,
     seed: Annotated[int, typer.Option(min=0, help="Of crops and random weights.")] = 1,
@@ -96,7 +98,9 @@ def start(model: Mlicpp, pixels: UInt8Array, rate_lambda: float) -> None:
     _set_analysis(state, transform, step)
     _set_synthesis(state, transform, step)
     _set_entropy(state, model.widths.num_slices, transform.large_deviations / step)
-    _scale_z(model, pixels)
+    y = model.analysis(tensor_from_pixels(pixels[:Z_CROPS], torch.device("cpu")))
+    _scale_z(model, y)
+    _set_residual_prediction(model, y)
 
 
 class Transform(NamedTuple):
@@ -104,13 +108,11 @@ class Transform(NamedTuple):
 
     Attributes:
         small: orthonormal columns float32 [192, n], for 8x8 blocks as ``blocks_of`` orders them, values around 0.
-        small_deviations: standard deviations of its results, [n].
         large: orthonormal columns [4 n, m] for 2x2 of the first stage's results, position before coefficient.
         large_deviations: standard deviations of the coefficients, [m].
     """
 
     small: Tensor
-    small_deviations: Tensor
     large: Tensor
     large_deviations: Tensor
 
@@ -128,8 +130,7 @@ def transform_of(pixels: UInt8Array, n: int, m: int) -> Transform:
     first = blocks @ small
     stacked = blocks_of(first, 1)
     large = _principal(stacked, m)
-    deviations = [values.reshape(-1, values.shape[-1]).std(axis=0) for values in (first, stacked @ large)]
-    return Transform(_tensor(small), _tensor(deviations[0]), _tensor(large), _tensor(deviations[1]))
+    return Transform(_tensor(small), _tensor(large), _tensor((stacked @ large).reshape(-1, m).std(axis=0)))
 
 
 def blocks_of(values: Array, halvings: int) -> Array:
@@ -156,37 +157,41 @@ def _tensor(values: Array) -> Tensor:
 
 
 def _quieten(model: Mlicpp) -> None:
-    """Make every residual branch small and every normalisation nearly the identity."""
+    """Make every residual branch silent and every normalisation nearly the identity.
+
+    Branches end in zeros, not in small random numbers: what those add to y and to the picture is noise.
+    """
     for module in [*model.g_a.modules(), *model.g_s.modules()]:
         if isinstance(module, ResidualBlock):
-            _shrink(module.conv2)
+            _silence(module.conv2)
         elif isinstance(module, ResidualBlockUp):
-            _shrink(module.conv)
+            _silence(module.conv)
         elif isinstance(module, ResidualBlockDown):
-            _shrink(module.skip)
+            _silence(module.skip)
         elif isinstance(module, GDN):
             module.beta.fill_(math.sqrt(1 + PEDESTAL))
             module.gamma.fill_(math.sqrt(GAMMA / len(module.gamma) + PEDESTAL))
 
 
-def _shrink(layer: nn.Conv2d) -> None:
-    layer.weight.mul_(QUIET)
+def _silence(layer: nn.Conv2d) -> None:
     assert layer.bias is not None
+    layer.weight.zero_()
     layer.bias.zero_()
 
 
 def _set_analysis(state: Mapping[str, Tensor], transform: Transform, step: float) -> None:
     prefix, n = "g_a.analysis_transform", transform.small.shape[1]
-    unit = torch.ones(MIDDLE)
-    _pass(state, f"{prefix}.0", torch.eye(4 * PIXELS) * CONTRAST, -0.5 * CONTRAST, unit[: 4 * PIXELS])
-    _pass(state, f"{prefix}.2", torch.eye(MIDDLE), 0.0, unit)
-    _pass(state, f"{prefix}.4", transform.small.T / CONTRAST, 0.0, transform.small_deviations)
+    _pass(state, f"{prefix}.0", torch.eye(4 * PIXELS) * CONTRAST, -0.5 * CONTRAST)
+    _pass(state, f"{prefix}.2", torch.eye(MIDDLE))
+    _pass(state, f"{prefix}.4", transform.small.T / CONTRAST, rotation=_rotation(n))
     state[f"{prefix}.6.weight"].zero_()
     state[f"{prefix}.6.bias"].zero_()
     state[f"{prefix}.6.weight"][:, :n, CENTRE:, CENTRE:] = _kernel(transform.large.T / step)
 
 
-def _pass(state: Mapping[str, Tensor], block: str, matrix: Tensor, offset: float, deviations: Tensor) -> None:
+def _pass(
+    state: Mapping[str, Tensor], block: str, matrix: Tensor, offset: float = 0.0, rotation: Tensor | None = None
+) -> None:
     """Let a block compute ``matrix`` [out, 4 in] times the stacked values of 2x2 neighbours, plus ``offset``.
 
     Args:
@@ -194,16 +199,24 @@ def _pass(state: Mapping[str, Tensor], block: str, matrix: Tensor, offset: float
         block: a ``ResidualBlockDown``.
         matrix: position before channel.
         offset: added to every result.
-        deviations: standard deviations of the results, [out].
+        rotation: orthonormal [out, out], of what passes the activation; None if the results are of bounded range.
     """
     rows, columns = len(matrix), matrix.shape[1] // 4
-    for name in ("conv1.weight", "conv2.weight", "skip.weight"):
+    for name in ("conv1.weight", "conv2.weight", "skip.weight", "skip.bias"):
         state[f"{block}.{name}"][:rows] = 0
-    kernel = _kernel(matrix / deviations[:, None])
-    state[f"{block}.conv1.weight"][:rows, :columns, CENTRE:, CENTRE:] = kernel
-    state[f"{block}.conv1.bias"][:rows] = offset / deviations + SHIFT
-    state[f"{block}.conv2.weight"][range(rows), range(rows), CENTRE, CENTRE] = deviations
-    state[f"{block}.conv2.bias"][:rows] = -SHIFT * deviations
+    there = torch.eye(rows) if rotation is None else rotation * GAIN
+    back = torch.linalg.inv(there)
+    state[f"{block}.conv1.weight"][:rows, :columns, CENTRE:, CENTRE:] = _kernel(there @ matrix)
+    state[f"{block}.conv1.bias"][:rows] = there.sum(dim=1) * offset + SHIFT
+    state[f"{block}.conv2.weight"][:rows, :rows, CENTRE, CENTRE] = back
+    state[f"{block}.conv2.bias"][:rows] = -SHIFT * back.sum(dim=1)
+
+
+def _rotation(size: int) -> Tensor:
+    """Return an orthonormal matrix without a structure that pictures could share."""
+    noise = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+    rotation: Tensor = torch.linalg.qr(noise).Q
+    return rotation
 
 
 def _kernel(matrix: Tensor) -> Tensor:
@@ -253,14 +266,38 @@ def _set_entropy(state: Mapping[str, Tensor], num_slices: int, deviations: Tenso
                 state[f"global_intra_context.{i}.{name}.0.weight"].div_(large[seen])
 
 
-def _scale_z(model: Mlicpp, pixels: UInt8Array) -> None:
+def _scale_z(model: Mlicpp, y: Tensor) -> None:
     """Give z a mean of zero and a standard deviation that rounding does not hide."""
-    x = tensor_from_pixels(pixels[:Z_CROPS], torch.device("cpu"))
-    z = model.h_a(model.analysis(x))
+    z = model.h_a(y)
     state = model.state_dict()
     factor = Z_DEVIATION / z.std(dim=(0, 2, 3))
     state["h_a.reduction.8.weight"].mul_(factor[:, None, None, None])
     state["h_a.reduction.8.bias"].sub_(z.mean(dim=(0, 2, 3))).mul_(factor)
+
+
+def _set_residual_prediction(model: Mlicpp, y: Tensor) -> None:
+    """Let each coefficient be moved towards zero by as much as its density falls (Sullivan 1996, centroids).
+
+    A coefficient passes both activations on a hidden channel of its own; where the hidden layers are too narrow for
+    that, nothing is predicted.
+    """
+    if min(model.widths.lrp) < SLICE_CHANNELS:
+        return
+    state, own = model.state_dict(), torch.arange(SLICE_CHANNELS)
+    for i, values in enumerate(torch.split(y, SLICE_CHANNELS, dim=1)):
+        rounded = torch.round(values)
+        unit = rounded.std(dim=(0, 2, 3), keepdim=True).clamp(min=0.5)
+        seen = rounded / unit
+        slopes = ((values - rounded) * seen).mean(dim=(0, 2, 3)) / seen.square().mean(dim=(0, 2, 3)).clamp(min=1e-3)
+        for kind in ("anchor", "nonanchor"):
+            prefix = f"lrp_{kind}.{i}.lrp_transform"
+            first, second, last = (state[f"{prefix}.{layer}.weight"] for layer in (0, 2, 4))
+            offsets = [state[f"{prefix}.{layer}.bias"] for layer in (0, 2, 4)]
+            first[own], second[own], last[:, own] = 0, 0, 0
+            first[own, len(first[0]) - SLICE_CHANNELS + own, CENTRE, CENTRE] = 1 / unit.flatten()
+            second[own, own, CENTRE, CENTRE] = 1
+            last[own, own, CENTRE, CENTRE] = 2 * slopes  # behind it comes 0.5 tanh
+            offsets[0][own], offsets[1][own], offsets[2][own] = SMALL_SHIFT, 0, -2 * slopes * SMALL_SHIFT
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from mlic.export.models.mlicpp import Mlicpp, MlicppWidths
 from mlic.export.models.stf import Stf
 from mlic.export.models.wacnn import Wacnn
 from mlic.tools.console import reported_errors
+from mlic.tools.latent_trainer import LatentTrainer
 from mlic.tools.progress import training_bar
 from mlic.tools.trainer import Options, Trainer
 from mlic.tools.training_data import load_photos
@@ -75,9 +76,12 @@ def train(
         bool,
         typer.Option(
             "--latents",
-            help="MLIC++ from linear_start: train what lies between y and y_hat alone, twice as many steps a minute.",
+            help="MLIC++ from linear_start: train what lies between y and y_hat alone, on y computed once.",
         ),
     ] = False,
+    noise: Annotated[
+        bool, typer.Option(help="Take the rate at noisy values; otherwise at rounded ones, as in files.")
+    ] = True,
     decay: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the run, its last, over which the learning rate falls.")
     ] = 1.0,
@@ -110,6 +114,8 @@ def train(
         torch.set_flush_denormal(True)
         torch.manual_seed(seed)
         model = initial_model(arch, init, n, m, slim)
+        if latents and not isinstance(model, Mlicpp):
+            raise typer.BadParameter("--latents is for MLIC++")
         options = Options(
             rate_lambda=rate_lambda,
             learning_rate=learning_rate,
@@ -123,9 +129,15 @@ def train(
             seed=seed,
             transform_rate=transform_rate,
             latents=latents,
+            noise=noise,
             weight_bits=int(weight_bits),
         )
-        trainer = Trainer(model, load_photos(photos, crop, HELD_OUT), options, torch.device(device))
+        data = load_photos(photos, crop, HELD_OUT)
+        trainer: Trainer
+        if latents and isinstance(model, Mlicpp):
+            trainer = LatentTrainer(model, data, options, torch.device(device))
+        else:
+            trainer = Trainer(model, data, options, torch.device(device))
         output.mkdir(parents=True, exist_ok=True)
         checkpoint = output / "checkpoint.pth"
         if checkpoint.exists():

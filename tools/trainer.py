@@ -22,7 +22,7 @@ from mlic.export.models.forward import Forward
 from mlic.export.official_tables import fill_tables
 from mlic.runtime.arrays import UInt8Array
 from mlic.runtime.errors import MlicError
-from mlic.tools.training_data import RandomCrops, centre_crops
+from mlic.tools.training_data import RandomCrops, centre_crops, tensor_from_pixels
 
 GRADIENT_NORM = 1.0
 WARM_UP_STEPS = 100
@@ -50,7 +50,9 @@ class Options:
         bf16: run the networks in bfloat16 where autocast allows.
         seed: of crops, flips and noise.
         transform_rate: learning rate of analysis and synthesis, as a share of that of all else.
-        latents: train what lies between y and y_hat alone; see ``latent_distortion``.
+        latents: the run is one of a ``LatentTrainer``.
+        noise: take the rate at y and z with uniform noise (Ballé et al. 2017); otherwise at the rounded values, with
+            straight-through gradients, which is the rate of files.
         weight_bits: 8 or 16: what the exported weights are rounded to; training itself does not round.
     """
 
@@ -66,6 +68,7 @@ class Options:
     seed: int
     transform_rate: float = 1.0
     latents: bool = False
+    noise: bool = True
     weight_bits: int = 16
 
 
@@ -74,7 +77,7 @@ LIMITS = (
     "steps",
     "decay",
     "transform_rate",
-    "latents",
+    "noise",
     "weight_bits",
 )  # options that may change when a run goes on
 
@@ -85,27 +88,22 @@ def rate(forward: Forward, pixels: int) -> Tensor:
     return bits / pixels
 
 
-def latent_distortion(forward: Forward, rate_lambda: float) -> Tensor:
+def distortion_of_latents(errors: Tensor, rate_lambda: float) -> Tensor:
     """Return what rounding y adds to the mean squared error of a picture, values of 0..1, if g_s is orthonormal.
 
     So it is after ``tools/linear_start.py``, up to the quantisation step that is set there: step^2 = 12 D with
     D = 3 / (2 ln 2 lambda 255^2).
+
+    Args:
+        errors: squared differences of y_hat and y, summed over the coefficients of a position; any shape.
+        rate_lambda: weight of the distortion that the model was started for.
     """
-    step_squared = 12 * 3 / (2 * math.log(2) * rate_lambda * 255**2)
-    errors = (forward.y_hat.float() - forward.y.float()).square().sum(dim=1).mean()
-    return step_squared * errors / BLOCK_VALUES
+    return 12 * 3 / (2 * math.log(2) * rate_lambda * 255**2) * errors / BLOCK_VALUES
 
 
 def psnr(mse: float) -> float:
     """Return the peak signal-to-noise ratio in dB of a mean squared error of values in 0..1; at most 100."""
     return -10 * math.log10(max(mse, 1e-10))
-
-
-def tensor_from_pixels(pixels: UInt8Array, device: torch.device) -> Tensor:
-    """Return float32 [B, 3, H, W] in 0..1 from uint8 [B, H, W, 3]."""
-    moved = torch.from_numpy(np.ascontiguousarray(pixels)).to(device, non_blocking=True)
-    # Contiguous on purpose: with channels-last strides torch 2.13 corrupts its heap in the backward pass on the CPU.
-    return moved.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
 class Trainer:
@@ -126,9 +124,6 @@ class Trainer:
     ) -> None:
         self.options, self.device = options, device
         self.model = model.to(device).train()
-        if options.latents:
-            for name, parameter in model.named_parameters():
-                parameter.requires_grad_(not name.startswith(TRANSFORMS))
         self.ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
         quantiles = [p for name, p in model.named_parameters() if name.endswith("quantiles")]
         others = {name: p for name, p in model.named_parameters() if not name.endswith("quantiles")}
@@ -167,20 +162,12 @@ class Trainer:
             group["lr"] = self.learning_rate() * group["share"]
         seeds = np.random.SeedSequence((options.seed, self.step))
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))  # the noise, on every device
-        batch = self.crops.batch(options.batch, np.random.default_rng(seeds))
-        x = tensor_from_pixels(batch, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
-            forward = self.model(x, noise=True, **({"synthesis": False} if options.latents else {}))
-        bpp = rate(forward, x.shape[0] * x.shape[2] * x.shape[3])
-        mse = torch.mean((forward.x_hat.float() - x) ** 2)
-        if options.latents:
-            mse = latent_distortion(forward, options.rate_lambda)
-        loss = options.rate_lambda * 255**2 * mse + bpp
+        loss, bpp, mse = self._losses(np.random.default_rng(seeds))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_((p for g in self.optimizer.param_groups for p in g["params"]), GRADIENT_NORM)
         if torch.isfinite(norm):
-            self.optimizer.step()
+            self._move()
             self.bottleneck.zero_grad(set_to_none=True)
             self.model.entropy_bottleneck.loss().backward()  # type: ignore[operator,union-attr]
             self.bottleneck.step()
@@ -190,6 +177,20 @@ class Trainer:
         self.step += 1
         self.seconds += time.perf_counter() - start
         return {"loss": loss.item(), "bpp": bpp.item(), "psnr": psnr(mse.item())}
+
+    def _losses(self, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return loss, bits per pixel and mean squared error (values of 0..1) of a fresh batch, scalars."""
+        options = self.options
+        x = tensor_from_pixels(self.crops.batch(options.batch, generator), self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
+            forward = self.model(x, noise=options.noise)
+        bpp = rate(forward, x.shape[0] * x.shape[2] * x.shape[3])
+        mse = torch.mean((forward.x_hat.float() - x) ** 2)
+        return options.rate_lambda * 255**2 * mse + bpp, bpp, mse
+
+    def _move(self) -> None:
+        """Move the parameters along their gradients."""
+        self.optimizer.step()
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -246,14 +247,16 @@ class Trainer:
         """
         try:
             content: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            before = content["options"]
+            if before.get("latents", False) != self.options.latents:
+                raise MlicError(f"{path} is of a run {'without' if self.options.latents else 'with'} --latents")
             self.model.load_state_dict(content["state_dict"])
             self.ema = content["ema"]
             self.optimizer.load_state_dict(content["optimizer"])
             self.bottleneck.load_state_dict(content["bottleneck"])
             self.step, self.seconds = content["step"], content["seconds"]
             self.skipped = content.get("skipped", 0)
-            before = content["options"]
-        except OSError:
+        except (OSError, MlicError):
             raise
         except Exception as error:  # torch.load raises whatever its readers raise
             reason = str(error).strip().partition("\n")[0]

@@ -7,7 +7,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from mlic.runtime.arrays import UInt8Array
 from mlic.runtime.errors import MlicError
@@ -74,6 +76,13 @@ def load_photos(folder: Path, smallest: int, held_out: float) -> tuple[list[UInt
     if not training:
         raise FileNotFoundError(f"no picture of at least {smallest} pixels a side in {folder}")
     return training, validation
+
+
+def tensor_from_pixels(pixels: UInt8Array, device: torch.device) -> Tensor:
+    """Return float32 [B, 3, H, W] in 0..1 from uint8 [B, H, W, 3]."""
+    moved = torch.from_numpy(np.ascontiguousarray(pixels)).to(device, non_blocking=True)
+    # Contiguous on purpose: with channels-last strides torch 2.13 corrupts its heap in the backward pass on the CPU.
+    return moved.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
 class RandomCrops:

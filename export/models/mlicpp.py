@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -162,18 +162,29 @@ class Mlicpp(nn.Module):
         x_hat: Tensor = self.g_s(y_hat)
         return x_hat
 
-    def forward(self, x: Tensor, noise: bool = False, synthesis: bool = True) -> Forward:
+    def forward(self, x: Tensor, noise: bool = False) -> Forward:
         """Run encoder and decoder without the entropy coder.
 
         Args:
             x: float32 [B, 3, H, W] in 0..1, H and W multiples of 64.
             noise: take likelihoods at values with uniform noise (training) instead of at rounded ones.
-            synthesis: without it, ``x_hat`` is ``x``.
 
         Returns:
             All arrays of the pass; likelihoods of both latents.
         """
-        y = self.analysis(x)
+        coded = self.code(self.analysis(x), noise)
+        return replace(coded, x_hat=self.synthesis(coded.y_hat))
+
+    def code(self, y: Tensor, noise: bool = False) -> Forward:
+        """Run what lies between analysis and synthesis.
+
+        Args:
+            y: float32 [B, M, h, w], h and w multiples of 4.
+            noise: as in ``forward``.
+
+        Returns:
+            All arrays of the pass but ``x_hat``, which is empty.
+        """
         z = self.h_a(y)
         z_hat, z_likelihoods = self.entropy_bottleneck(z, noise)
         hyper = self.h_s(z_hat)
@@ -188,8 +199,8 @@ class Mlicpp(nn.Module):
         y_hat = torch.cat(finished, dim=1)
         noisy = y + torch.empty_like(y).uniform_(-0.5, 0.5) if noise else quantize_ste(y - means) + means
         likelihoods = self.gaussian_conditional(noisy, scales, means)
-        x_hat = self.synthesis(y_hat) if synthesis else x
-        return Forward(x_hat, y, z, z_hat, y_hat, scales, means, likelihoods, z_likelihoods)
+        nothing = y.new_empty(0)
+        return Forward(nothing, y, z, z_hat, y_hat, scales, means, likelihoods, z_likelihoods)
 
     def slice(self, i: int, y: Tensor, hyper: Tensor, finished: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return y_hat of slice ``i`` and its merged scales and means [B, 64, h, w]."""

@@ -13,7 +13,7 @@ from mlic.export.checkpoints import load_checkpoint
 from mlic.export.models.mlicpp import Mlicpp
 from mlic.runtime.errors import MlicError
 from mlic.tools.change_rate import app, rescale
-from mlic.tools.trainer import tensor_from_pixels
+from mlic.tools.training_data import tensor_from_pixels
 from tests.small_training import WIDTHS
 
 FACTOR = 2.5

@@ -15,7 +15,8 @@ from mlic.export.checkpoints import load_checkpoint
 from mlic.export.models.mlicpp import Mlicpp
 from mlic.runtime.errors import MlicError
 from mlic.tools.linear_start import app, blocks_of, start, transform_of
-from mlic.tools.trainer import latent_distortion, rate, tensor_from_pixels
+from mlic.tools.trainer import distortion_of_latents, rate
+from mlic.tools.training_data import tensor_from_pixels
 from tests.small_training import WIDTHS
 
 STARTED = replace(WIDTHS, n=48, m=64, h_s=(16, 24))
@@ -100,7 +101,18 @@ def test_what_rounding_adds_can_be_told_from_the_latents(model: Mlicpp, pixels: 
     x = tensor_from_pixels(pixels, torch.device("cpu"))
     forward = model(x)
     added = torch.mean((forward.x_hat - model.synthesis(forward.y)) ** 2)
-    assert float(latent_distortion(forward, 0.013) / added) == pytest.approx(1, abs=0.15)
+    errors = (forward.y_hat - forward.y).square().sum(dim=1).mean()
+    assert float(distortion_of_latents(errors, 0.013) / added) == pytest.approx(1, abs=0.02)
+
+
+@torch.no_grad()
+def test_residual_prediction_starts_by_moving_coefficients_towards_their_mean(pixels: np.ndarray):
+    torch.manual_seed(0)
+    model = Mlicpp(replace(STARTED, lrp=(34, 32))).eval()
+    start(model, pixels, 0.013)
+    forward = model(tensor_from_pixels(pixels, torch.device("cpu")))
+    rounded = torch.round(forward.y - forward.means) + forward.means
+    assert (forward.y_hat - forward.y).square().mean() < 0.97 * (rounded - forward.y).square().mean()
 
 
 @torch.no_grad()

@@ -30,6 +30,12 @@ ARGUMENTS = [
 ]
 
 
+def test_latents_of_other_architectures_are_refused(photos: Path, train: Callable[..., Result]):
+    result = train(photos, "-o", "run", "--arch", "stf", "--latents", "--steps", 1)
+    assert result.code == 2
+    assert "--latents is for MLIC++" in result.err
+
+
 @pytest.fixture(scope="module")
 def photos(make_photo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
@@ -67,9 +73,10 @@ def test_every_option_reaches_the_run(photos: Path, train: Callable[..., Result]
         "--weight-bits": ("weight_bits", 8),
     }
     options = [item for name, (_, value) in given.items() for item in (name, value)]
-    assert train(photos, "-o", "run", "--n", 16, "--m", 32, "--slim", 16, "--no-bf16", *options).code == 0
+    options += ["--no-bf16", "--no-noise"]
+    assert train(photos, "-o", "run", "--n", 16, "--m", 32, "--slim", 16, *options).code == 0
     written = torch.load(tmp_path / "run" / "checkpoint.pth", weights_only=True)["options"]
-    assert written == dict(given.values()) | {"bf16": False, "latents": False}
+    assert written == dict(given.values()) | {"bf16": False, "latents": False, "noise": False}
 
 
 @pytest.fixture(scope="module")
