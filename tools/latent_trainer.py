@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from mlic.tools.trainer import Options, Trainer, distortion_of_latents
 WHOLE_EVERY = 4  # steps; the others train the first slice and one more
 Z_RATE_START, Z_RATE_SHARE = 0.2, 0.25  # weight of z's rate at first, and share of the run until it is 1
 SMALLEST_DEVIATION = 0.2
+TRANSFORMS = r"g_[as]\."
 MEETS = {  # layers, and which coefficients their inputs are
     r"h_a\.reduction\.0": "all",
     r"channel_context\.\d+\.fushion\.0": "before",
@@ -50,9 +52,7 @@ class LatentTrainer(Trainer):
         options: Options,
         device: torch.device,
     ) -> None:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(("g_a.", "g_s.")))
-        super().__init__(model, photos, options, device)
+        super().__init__(model, photos, replace(options, frozen=TRANSFORMS), device)
         self.codec = model
         self.latents = LatentCrops(photos[0], options.crop, self._analysis)
         self.shares = dict(_shares(model, self.latents.deviations().to(device)))

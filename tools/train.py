@@ -72,6 +72,9 @@ def train(
     transform_rate: Annotated[
         float, typer.Option(min=0, help="Learning rate of analysis and synthesis, as a share of that of all else.")
     ] = 1.0,
+    frozen: Annotated[
+        str, typer.Option(metavar="REGEX", help="Parameters to leave as they are: those whose names match its start.")
+    ] = "",
     latents: Annotated[
         bool,
         typer.Option(
@@ -128,6 +131,7 @@ def train(
             bf16=bf16,
             seed=seed,
             transform_rate=transform_rate,
+            frozen=frozen,
             latents=latents,
             noise=noise,
             weight_bits=int(weight_bits),

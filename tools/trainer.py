@@ -50,6 +50,7 @@ class Options:
         bf16: run the networks in bfloat16 where autocast allows.
         seed: of crops, flips and noise.
         transform_rate: learning rate of analysis and synthesis, as a share of that of all else.
+        frozen: regular expression; parameters whose names match its start stay as they are. "" for none.
         latents: the run is one of a ``LatentTrainer``.
         noise: take the rate at y and z with uniform noise (Ballé et al. 2017); otherwise at the rounded values, with
             straight-through gradients, which is the rate of files.
@@ -67,6 +68,7 @@ class Options:
     bf16: bool
     seed: int
     transform_rate: float = 1.0
+    frozen: str = ""
     latents: bool = False
     noise: bool = True
     weight_bits: int = 16
@@ -124,6 +126,8 @@ class Trainer:
     ) -> None:
         self.options, self.device = options, device
         self.model = model.to(device).train()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not (options.frozen and re.match(options.frozen, name)))
         self.ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
         quantiles = [p for name, p in model.named_parameters() if name.endswith("quantiles")]
         others = {name: p for name, p in model.named_parameters() if not name.endswith("quantiles")}

@@ -71,6 +71,7 @@ def test_every_option_reaches_the_run(photos: Path, train: Callable[..., Result]
         "--ema": ("ema", 0.8),
         "--seed": ("seed", 7),
         "--weight-bits": ("weight_bits", 8),
+        "--frozen": ("frozen", r"g_a\."),
     }
     options = [item for name, (_, value) in given.items() for item in (name, value)]
     options += ["--no-bf16", "--no-noise"]

@@ -158,6 +158,16 @@ def test_transforms_learn_at_their_share_of_the_rate(make: Make):
     assert {"h_a", "h_s", "entropy_parameters_anchor", "entropy_bottleneck"} <= moved
 
 
+def test_frozen_parameters_stay(make: Make):
+    trainer = make(frozen=r"g_a\.|g_s\.synthesis_transform\.\d+\.upsample\.")
+    before = weights(trainer)
+    steps(trainer, 2)
+    after = weights(trainer)
+    names = {name for name, _ in trainer.model.named_parameters()}
+    stayed = {name for name in names if torch.equal(before[name], after[name])}
+    assert stayed == {name for name in names if name.startswith("g_a.") or ".upsample." in name}
+
+
 def test_rate_without_noise_is_that_of_the_rounded_values(make: Make):
     assert steps(make(noise=False), 1)[0]["bpp"] == steps(make(noise=False), 1)[0]["bpp"]
     trainer = make(noise=False, batch=1)
