@@ -31,6 +31,7 @@ VALIDATION_SIZE = 256
 BLOCK_VALUES = 3 * 16**2  # of a picture for each position of y
 TRANSFORMS = ("g_a.", "g_s.", "patch_embed.", "layers.", "syn_layers.", "end_conv.")  # of all architectures
 RESIDUAL_BRANCHES = r"g_s\.synthesis_transform\.\d+\.(conv\d?|subpel_conv\.0)"  # of MLIC++
+RESIDUAL_PREDICTION = r"lrp_(anchor|nonanchor)\.\d+\.lrp_transform\.[1-9]"  # behind the wide first layer
 SMALLEST_STEP = 2.0**-24  # the smallest positive number in half precision
 
 
@@ -298,8 +299,9 @@ def round_weights(model: nn.Module, bits: int) -> None:
     done: set[int] = set()
     if bits == 8:
         for name, module in model.named_modules():
-            carries_picture = name.startswith(TRANSFORMS) and not re.fullmatch(RESIDUAL_BRANCHES, name)
-            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not carries_picture:
+            exact = name.startswith(TRANSFORMS) and not re.fullmatch(RESIDUAL_BRANCHES, name)
+            exact = exact or bool(re.fullmatch(RESIDUAL_PREDICTION, name))
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not exact:
                 rows = module.weight.flatten(1)
                 step = (rows.abs().amax(dim=1, keepdim=True) / 127).half().float().clamp(min=SMALLEST_STEP)
                 module.weight.copy_((torch.clamp(torch.round(rows / step), -127, 127) * step).view_as(module.weight))
