@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolTrace
 from mlic.runtime.container import MAX_PIXELS, MAX_SIDE, Bitstream
 from mlic.runtime.errors import BundleError, ShapeError, UnsupportedStreamError
 from mlic.runtime.image import Frame, check_pixels, pixels_from_x_hat, x_from_pixels
+from mlic.runtime.overlap import overlapped
 from mlic.runtime.shipped import bundle_for, shipped_bundle
 from mlic.runtime.walk import State, Step, walk
 
@@ -137,8 +138,38 @@ class Codec:
             BackendError: a graph failed or gave values that cannot be coded.
         """
         pixels, profile = self._pixels_from(image)
+        analysed = self._analyse(pixels, progress)
+        return self._write(pixels, analysed, profile if icc_profile is None else icc_profile, progress)
+
+    def encode_many(self, images: Iterable[UInt8Array | Image]) -> Iterator[bytes]:
+        """Compress pictures one after another, the analysis of one beside the entropy coding of the one before.
+
+        Args:
+            images: as ``encode`` takes them; one is taken ahead of what has been yielded.
+
+        Yields:
+            What ``encode`` returns for each, in order.
+
+        Raises:
+            MlicError: as ``encode``, when the pictures before have been yielded.
+        """
+
+        def analyse(image: UInt8Array | Image) -> tuple[UInt8Array, tuple[Float32Array, Float32Array], bytes | None]:
+            pixels, profile = self._pixels_from(image)
+            return pixels, self._analyse(pixels), profile
+
+        return overlapped(images, analyse, lambda found: self._write(*found))
+
+    def _write(
+        self,
+        pixels: UInt8Array,
+        analysed: tuple[Float32Array, Float32Array],
+        icc_profile: bytes | None,
+        progress: Progress = _silent,
+    ) -> bytes:
+        """Return the file of a picture whose y and symbols of z are known."""
+        y, z_symbols = analysed
         coder = SymbolEncoder(self._models)
-        y, z_symbols = self._analyse(pixels, progress)
         progress("coder")
         walk(self._steps, coder, self._state(coder.code_z(z_symbols), progress), y)
         progress("container")
@@ -151,7 +182,7 @@ class Codec:
                 height,
                 manifest.arithmetic,
                 *coder.finish(),
-                icc_profile=profile if icc_profile is None else icc_profile,
+                icc_profile=icc_profile,
             )
         )
 
@@ -173,11 +204,21 @@ class Codec:
             EngineMismatchError: this engine's scale indexes differ from the encoder's.
             BackendError: a graph failed.
         """
-        frame, y_hat = self._decode_latent(data, progress)
-        progress("g_s")
-        x_hat = self._graphs["g_s"].run({"y_hat": y_hat})["x_hat"]
-        progress("image")
-        return pixels_from_x_hat(x_hat, frame)
+        return self._synthesise(*self._decode_latent(data, progress), progress)
+
+    def decode_many(self, files: Iterable[bytes]) -> Iterator[UInt8Array]:
+        """Decompress files one after another, the synthesis of one beside the entropy decoding of the next.
+
+        Args:
+            files: contents of ``.mlic`` files; one is taken ahead of what has been yielded.
+
+        Yields:
+            What ``decode`` returns for each, in order.
+
+        Raises:
+            MlicError: as ``decode``, when the pictures before have been yielded.
+        """
+        return overlapped(files, self._decode_latent, lambda found: self._synthesise(*found))
 
     def decode_latent(self, data: bytes) -> Float32Array:
         """Decompress only as far as the latent; for tests and for comparing engines.
@@ -277,6 +318,12 @@ class Codec:
         walk(self._steps, coder, state)
         coder.finish()
         return frame, state.run(self._graphs["finish"])["y_hat"]
+
+    def _synthesise(self, frame: Frame, y_hat: Float32Array, progress: Progress = _silent) -> UInt8Array:
+        progress("g_s")
+        x_hat = self._graphs["g_s"].run({"y_hat": y_hat})["x_hat"]
+        progress("image")
+        return pixels_from_x_hat(x_hat, frame)
 
     def _pixels_from(self, image: UInt8Array | Image) -> tuple[UInt8Array, bytes | None]:
         """Return uint8 [H, W, 3] and the colour profile."""

@@ -173,9 +173,10 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_((p for g in self.optimizer.param_groups for p in g["params"]), GRADIENT_NORM)
         if torch.isfinite(norm):
             self._move()
-            self.bottleneck.zero_grad(set_to_none=True)
-            self.model.entropy_bottleneck.loss().backward()  # type: ignore[operator,union-attr]
-            self.bottleneck.step()
+            if self.model.entropy_bottleneck.quantiles.requires_grad:  # type: ignore[union-attr]
+                self.bottleneck.zero_grad(set_to_none=True)
+                self.model.entropy_bottleneck.loss().backward()  # type: ignore[operator,union-attr]
+                self.bottleneck.step()
             self._average()
         else:
             self.skipped += 1

@@ -84,11 +84,11 @@ class EntropyBottleneck(nn.Module):
 
     def loss(self) -> Tensor:
         """Return the auxiliary loss that moves the quantiles to the tails and the median, for the optimiser alone."""
-        matrices = [p for name, p in self.named_parameters() if name != "quantiles"]
-        for p in matrices:
+        learning = [p for name, p in self.named_parameters() if name != "quantiles" and p.requires_grad]
+        for p in learning:
             p.requires_grad_(False)
         logits = self.logits_cumulative(self.quantiles)
         result = torch.abs(logits - self.target).sum()
-        for p in matrices:
+        for p in learning:
             p.requires_grad_(True)
         return result

@@ -150,6 +150,21 @@ def test_info_is_ready_for_json(codec):
     assert info["steps"] == 5
 
 
+def test_many_pictures_give_what_each_alone_does(codec, make_photo):
+    pictures = [make_photo(40 + 30 * seed, 70, seed=seed) for seed in range(4)]
+    files = [codec.encode(picture) for picture in pictures]
+    assert list(codec.encode_many(iter(pictures))) == files
+    for found, data in zip(codec.decode_many(files), files, strict=True):
+        np.testing.assert_array_equal(found, codec.decode(data))
+
+
+def test_damaged_file_among_many_is_reported_after_those_before_it(codec, small):
+    results = codec.decode_many([small, small[:-3], small])
+    np.testing.assert_array_equal(next(results), codec.decode(small))
+    with pytest.raises(TruncatedStreamError):
+        next(results)
+
+
 def test_one_codec_works_in_several_threads(bundle_folder, make_photo):
     codec = Codec.load(bundle_folder, threads=1)
     pictures = [make_photo(30 + seed, 90 - seed, seed) for seed in range(8)]
