@@ -70,17 +70,8 @@ class OnnxRuntimeBackend:
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph; see ``Backend.open``."""
-        options = self._engine.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; warnings about its own optimiser mean nothing to our user
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False
-        if _share_arena(self._engine):
-            options.add_session_config_entry("session.use_env_allocators", "1")
         try:
-            # enable_fallback=0: otherwise a failure is printed to stdout and tried again
-            session = self._engine.InferenceSession(str(path), options, providers=[PROVIDER], enable_fallback=0)
+            session = self.open_session(path)
         except Exception as error:  # pybind11 exceptions without a common base
             raise BackendError(f"graph {graph.spec.name}: {_first_line(error)}") from error
         if session.get_providers() != [PROVIDER]:
@@ -90,6 +81,23 @@ class OnnxRuntimeBackend:
         if problems:
             raise BackendError(f"graph {graph.spec.name}: {'; '.join(problems)}")
         return _Session(graph.spec, session)
+
+    def options(self) -> Any:
+        """Return the options with which sessions are opened."""
+        options = self._engine.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors; warnings about its own optimiser mean nothing to our user
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_mem_pattern = False
+        if _share_arena(self._engine):
+            options.add_session_config_entry("session.use_env_allocators", "1")
+        return options
+
+    def open_session(self, path: Path) -> Any:
+        """Return an ``InferenceSession``; its exceptions have no common base."""
+        # enable_fallback=0: otherwise a failure is printed to stdout and tried again
+        return self._engine.InferenceSession(str(path), self.options(), providers=[PROVIDER], enable_fallback=0)
 
 
 class _Session:

@@ -20,21 +20,19 @@ def encode(model: Mlicpp | SliceModel, x: Tensor) -> tuple[Tensor, Tensor]:
         x: float32 [1, 3, H, W] in 0..1, padded.
 
     Returns:
-        y and z_hat, which ``decode`` takes.
+        y and z_hat, which ``latent`` takes.
     """
     y = model.analysis(x)
     z_hat, _ = model.entropy_bottleneck(model.h_a(y))
-    _latent(model, y, z_hat)
+    latent(model, y, z_hat)
     return y, z_hat
 
 
-def decode(model: Mlicpp | SliceModel, y: Tensor, z_hat: Tensor) -> Tensor:
-    """Run everything a decoder runs and return x_hat [1, 3, H, W]."""
-    return model.synthesis(_latent(model, y, z_hat))
+def latent(model: Mlicpp | SliceModel, y: Tensor, z_hat: Tensor) -> Tensor:
+    """Run the chain, hyper synthesis and all slices, and return y_hat [1, M, H/16, W/16].
 
-
-def _latent(model: Mlicpp | SliceModel, y: Tensor, z_hat: Tensor) -> Tensor:
-    """Return y_hat by the chain of slices."""
+    ``model.synthesis`` of it is what remains of decoding.
+    """
     finished: list[Tensor] = []
     if isinstance(model, Mlicpp):
         hyper = model.h_s(z_hat)

@@ -114,8 +114,8 @@ class Benchmark:
         }
         for name, job in (("encode", self.encode), ("decode", self.decode)):
             result[name] = job.as_json() | {
-                "mpixel_per_s": round(pixels / 1e3 / job.median_ms(), 3),
-                "msymbol_per_s": round(self.num_symbols / 1e3 / job.median_ms("coder"), 2),
+                "mpixel_per_s": round(pixels / 1e3 / job.median_ms(), 4),
+                "msymbol_per_s": round(self.num_symbols / 1e3 / job.median_ms("coder"), 4),
             }
         return result
 
