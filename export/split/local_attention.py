@@ -39,15 +39,16 @@ class WindowGeometry(nn.Module):
         self.row_offsets: Tensor
         self.column_offsets: Tensor
 
-    def forward(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Describe the windows around the packed nonanchor positions of a map.
 
         Args:
             like: [B, C, h, w], even sides; only its size matters.
 
         Returns:
-            index int64 [h, w/2, 12]: packed position of each anchor of the window, h * w / 2 for those outside the
-            map; and inside float32 [h, w/2, 25]: 1 where a cell lies inside the map, else 0.
+            index int64 [h, w/2, 13]: packed position of each anchor of the window, h * w / 2 for those outside the
+            map, and that once more, for the nonanchors; inside float32 [h, w/2, 25]: 1 where a cell lies inside the
+            map, else 0; excluded float32 [h, w/2, 12, 12]: what a pair of anchors, query and key, adds to its logit.
         """
         height, width = like.shape[-2:]
         half = width // 2
@@ -56,8 +57,11 @@ class WindowGeometry(nn.Module):
         rows, columns = row + self.row_offsets, column + self.column_offsets
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         packed = rows * half + torch.div(columns, 2, rounding_mode="floor")
-        index = torch.where(inside, packed, height * half)[:, :, : len(ODD)]
-        return index, inside.to(torch.float32)
+        known = torch.cat([inside[:, :, : len(ODD)], torch.zeros_like(inside[:, :, :1])], dim=-1)
+        index = torch.where(known, packed[:, :, : len(ODD) + 1], height * half)
+        inside = inside.to(torch.float32)
+        odd = inside[:, :, : len(ODD)]
+        return index, inside, EXCLUDED * odd[..., :, None] * (1 - odd[..., None, :])
 
 
 class PackedLocalContext(nn.Module):
@@ -68,7 +72,7 @@ class PackedLocalContext(nn.Module):
     even_weights: Tensor
     seen_weight: Tensor
     odd_excludes: Tensor
-    empty_value: Tensor
+    empty_fusion: Tensor
     fusion_weight: Tensor
     fusion_bias: Tensor
 
@@ -94,69 +98,86 @@ class PackedLocalContext(nn.Module):
             odd = len(ODD)
             self._constant("bias_odd", position[:, :odd, :odd])
             self._constant("bias_even", position[:, odd:, :odd])
-            # exp(bias) towards the 13 even cells, as a matrix [13, heads * 25]
+            # exp(bias) towards the 13 even cells, [13, heads * 25]
             self._constant("even_weights", torch.exp(position[:, :, odd:]).permute(2, 0, 1).flatten(1))
             own = torch.exp((empty_q * empty_k).sum(-1))  # weight of an even cell for a query at an even cell
             factor = torch.ones(LOCAL_HEADS, len(CELL_ORDER))
             factor[:, odd:] = own[:, None]
-            self._constant("seen_weight", factor - 1)
+            self._constant("seen_weight", (factor - 1)[:, None])
             is_odd = torch.zeros(len(CELL_ORDER))
             is_odd[:odd] = EXCLUDED
             self._constant("odd_excludes", is_odd)
-            self._constant("empty_value", empty_v[:, None, :])
             fusion = source.fusion.weight.reshape(-1, LOCAL_HEADS, depth, WINDOW * WINDOW)[..., CELL_ORDER]
-            self._constant("fusion_weight", fusion.permute(1, 3, 2, 0).flatten(0, 2))  # [heads * 25 * depth, out]
+            fusion = fusion.permute(1, 3, 2, 0)  # [heads, 25, depth, out]
+            self._constant("fusion_weight", fusion.flatten(1, 2))
+            # What the fusion makes of the value of the even cells.
+            self._constant("empty_fusion", torch.einsum("hcdo,hd->hco", fusion, empty_v))
             assert source.fusion.bias is not None
             self._constant("fusion_bias", source.fusion.bias)
 
     def _constant(self, name: str, value: Tensor) -> None:
         self.register_parameter(name, nn.Parameter(value.detach().clone().contiguous(), requires_grad=False))
 
-    def forward(self, anchors: Tensor, index: Tensor, inside: Tensor) -> Tensor:
+    def forward(self, anchors: Tensor, index: Tensor, inside: Tensor, excluded: Tensor) -> Tensor:
         """Return the context at the nonanchor positions.
+
+        Heads come first in every tensor, so that no product needs its inputs transposed.
 
         Args:
             anchors: float32 [1, C, h, w/2], the packed anchors of a slice.
-            index: int64 [h, w/2, 12] from ``WindowGeometry``.
+            index: int64 [h, w/2, 13] from ``WindowGeometry``.
             inside: float32 [h, w/2, 25] from ``WindowGeometry``.
+            excluded: float32 [h, w/2, 12, 12] from ``WindowGeometry``.
 
         Returns:
             float32 [1, 2C, h, w/2], packed nonanchors.
         """
         _, channels, height, half = anchors.shape
-        odd, depth = len(ODD), self.depth
-        inside = inside.reshape(-1, 1, len(CELL_ORDER))  # [n, 1, 25]
+        odd = len(ODD)
+        inside = inside.reshape(1, -1, len(CELL_ORDER))  # [1, n, 25]
         tokens = self.norm1(anchors.flatten(2)[0].T)
-        outside = torch.zeros_like(tokens[:1, :1]).expand(1, 3 * channels + LOCAL_HEADS)
-        projected = torch.cat([self.projection(tokens), outside])
-        windows = projected[index.flatten()].reshape(-1, odd, 3 * channels + LOCAL_HEADS)
-        q, k, v = (
-            windows[:, :, i * channels : (i + 1) * channels].reshape(-1, odd, LOCAL_HEADS, depth) for i in range(3)
-        )
-        constant_query = windows[:, :, 3 * channels :].permute(0, 2, 1)  # [n, heads, 12]
+        # One more row, of zeros: the token of all that lies outside.
+        projected = functional.pad(self.projection(tokens), (0, 0, 0, 1))
+        qkv, constant = torch.split(projected, [3 * channels, LOCAL_HEADS], dim=1)
+        q, k, v = qkv.reshape(-1, 3, LOCAL_HEADS, self.depth).permute(1, 2, 0, 3).unbind(0)  # [heads, tokens, depth]
+        anchor_cells, cells = index[:, :, :odd].reshape(-1), index.reshape(-1)
+        q, k = (self._gathered(values, anchor_cells, odd) for values in (q, k))
+        constant_query = self._gathered(constant.T[..., None], anchor_cells, odd)  # [heads, n, 12, 1]
 
-        excluded = EXCLUDED * inside[:, :, :odd, None] * (1 - inside[:, :, None, :odd])
-        logits_odd = torch.matmul(q.permute(0, 2, 1, 3), k.permute(0, 2, 3, 1)) + (self.bias_odd + excluded)
-        logits_even = inside[:, :, odd:, None] * constant_query[:, :, None, :] + self.bias_even
+        # Odd cells ask, even cells ask; both of the anchors. Then of the even cells, all at once.
+        excluded = excluded.reshape(-1, odd, odd)
+        logits_odd = torch.matmul(q, k.transpose(-1, -2)) + (self.bias_odd[:, None] + excluded)
+        logits_even = inside[..., odd:, None] * constant_query.transpose(-1, -2) + self.bias_even[:, None]
         mass, share = self._even_cells(inside)
         logits = torch.cat([torch.cat([logits_odd, logits_even], dim=2), mass[..., None]], dim=-1)
-        attention = torch.softmax(logits, dim=-1)  # [n, heads, 25, 13]
-        attended = torch.matmul(attention[..., :odd], v.permute(0, 2, 1, 3))
-        attended = attended + (attention[..., odd] * share)[..., None] * self.empty_value
-
-        fused: Tensor = self.proj(functional.linear(attended.flatten(1), self.fusion_weight.T, self.fusion_bias))
+        attention = torch.softmax(logits, dim=-1)  # [heads, n, 25, 13]
+        # The even cells' own value would be 0 here: what it adds goes through ``empty_fusion``.
+        attended = torch.matmul(attention, self._gathered(v, cells, odd + 1))
+        fused: Tensor = torch.matmul(attended.flatten(2), self.fusion_weight)
+        fused = fused + torch.matmul(attention[..., odd] * share, self.empty_fusion)
+        fused = self.proj(fused.sum(0) + self.fusion_bias)
         fused = fused + self.mlp(self.norm2(fused))
         return fused.T.reshape(1, 2 * channels, height, half)
 
+    @staticmethod
+    def _gathered(values: Tensor, index: Tensor, cells: int) -> Tensor:
+        """Return [heads, n, cells, depth] of the tokens [heads, tokens, depth] in every window."""
+        heads, _, depth = values.shape
+        return torch.index_select(values, 1, index).reshape(heads, -1, cells, depth)
+
     def _even_cells(self, inside: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the virtual key of the 13 even cells for each query, both [n, heads, 25].
+        """Return the virtual key of the 13 even cells for each query, both [heads, n, 25].
 
         The logit of the key, and the share of its weight that lies on cells inside the map, which alone have a value.
         """
-        even = inside[:, 0, len(ODD) :]
-        shape = (-1, LOCAL_HEADS, len(CELL_ORDER))
-        within = torch.matmul(even, self.even_weights).reshape(shape)
-        beyond = torch.matmul(1 - even, self.even_weights).reshape(shape)
+        even = inside[0, :, len(ODD) :]
+
+        def weighed(cells: Tensor) -> Tensor:
+            # One matrix for all heads: OpenVINO does not spread one input over a batch of constant matrices.
+            weights: Tensor = torch.matmul(cells, self.even_weights)
+            return weights.reshape(-1, LOCAL_HEADS, len(CELL_ORDER)).transpose(0, 1)
+
+        within, beyond = weighed(even), weighed(1 - even)
         # A query outside the map is a zero vector: every cell weighs exp(bias) for it.
         within = within * (1 + inside * self.seen_weight)
         total = within + beyond

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from mlic.export.models.checkerboard import squeeze, unsqueeze
+from mlic.export.models.checkerboard import anchor_mask
 from mlic.export.models.mlicpp import CHANNEL_CONTEXT, CONTEXT_CHANNELS, SLICE_CHANNELS, Mlicpp
 from mlic.export.models.mlicpp_context import (
-    HEAD_CHANNELS,
     INTRA_HEADS,
-    GlobalInterContext,
     GlobalIntraContext,
     linear_attention,
 )
 from mlic.export.split.base import Split, Subgraph
+from mlic.export.split.checkerboard import pack, spread
 from mlic.export.split.fold import folded
 from mlic.export.split.hyper import HyperAnalysisSymbols
 from mlic.export.split.local_attention import CELL_ORDER, ODD, PackedLocalContext, WindowGeometry
@@ -45,52 +41,34 @@ class HyperState(nn.Module):
         self.geometry = WindowGeometry()
 
     def forward(self, z_symbols: Tensor) -> tuple[Tensor, ...]:
-        """Map z_symbols [1, N, h/4, w/4] to hyper means, both packed halves of hyper, window index and inside."""
+        """Map z_symbols [1, N, h/4, w/4] to hyper means, both packed halves of hyper, their masks and the windows."""
         hyper = self.h_s(z_symbols + self.medians)
-        index, inside = self.geometry(hyper)
-        return hyper[:, self.m :], squeeze(hyper, anchor=True), squeeze(hyper, anchor=False), index, inside
-
-
-class PackedInterContext(nn.Module):
-    """``GlobalInterContext`` with its three projections as one."""
-
-    def __init__(self, source: GlobalInterContext) -> None:
-        super().__init__()
-        branches = (source.queries, source.keys, source.values)
-        self.pointwise = _stacked([branch[0] for branch in branches])
-        self.depthwise = _stacked([branch[1] for branch in branches])
-        self.heads = source.heads
-        self.reprojection, self.mlp, self.skip = source.reprojection, source.mlp, source.skip
-
-    def forward(self, finished: Tensor) -> Tensor:
-        """Map [1, 32 i, h, w] to [1, 64, h, w]."""
-        _, channels, height, width = finished.shape
-        projected = self.depthwise(self.pointwise(finished))
-        q, k, v = projected.reshape(3, 1, self.heads, HEAD_CHANNELS, height * width).unbind(0)
-        attended = self.reprojection(linear_attention(q, k, v).reshape(1, channels, height, width))
-        result: Tensor = self.skip(attended) + self.mlp(attended)
-        return result
+        mask = anchor_mask(hyper)
+        other = 1 - mask
+        return hyper[:, self.m :], pack(hyper, mask), pack(hyper, other), mask, other, *self.geometry(hyper)
 
 
 class PackedIntraContext(nn.Module):
-    """``GlobalIntraContext`` at the nonanchor positions, with its mask made from packed halves."""
+    """``GlobalIntraContext`` at the nonanchor positions."""
 
     def __init__(self, source: GlobalIntraContext) -> None:
         super().__init__()
         self.source = source
 
-    def forward(self, before: Tensor, anchors: Tensor) -> Tensor:
-        """Map the finished slice before and this slice's anchors, each [1, C, h, w], to packed [1, 2C, h, w/2]."""
+    def forward(self, before: Tensor, anchors: Tensor, mask: Tensor, other: Tensor) -> Tensor:
+        """Map the finished slice before and this slice's anchors, each [1, C, h, w], to packed [1, 2C, h, w/2].
+
+        ``mask`` and ``other`` keep the anchors and the nonanchors.
+        """
         _, channels, height, width = anchors.shape
         source = self.source
         heads = (1, INTRA_HEADS, channels // INTRA_HEADS, height * width // 2)
-        known, unknown = squeeze(before, anchor=True), squeeze(before, anchor=False)
-        q = squeeze(source.queries(unsqueeze(unknown, anchor=False)), anchor=False).reshape(heads)
-        k = squeeze(source.keys(unsqueeze(known, anchor=True)), anchor=True).reshape(heads)
-        v = squeeze(source.values(anchors), anchor=True).reshape(heads)
+        q = pack(source.queries(before * other), other).reshape(heads)
+        k = pack(source.keys(before * mask), mask).reshape(heads)
+        v = pack(source.values(anchors), mask).reshape(heads)
         attended = linear_attention(q, k, v).reshape(1, channels, height, width // 2)
-        projected: Tensor = source.reprojection(unsqueeze(attended, anchor=False))
-        return squeeze(projected + source.mlp(projected), anchor=False)
+        projected: Tensor = source.reprojection(spread(attended, other))
+        return pack(projected + source.mlp(projected), other)
 
 
 class AnchorStep(nn.Module):
@@ -101,7 +79,7 @@ class AnchorStep(nn.Module):
         self.index = index
         if index:
             self.complete = CompleteSlice(model, index - 1)
-            self.inter = PackedInterContext(model.at("global_inter_context", index))  # type: ignore[arg-type]
+            self.inter = model.at("global_inter_context", index)
             self.channel = model.at("channel_context", index)
         self.parameters_of = model.at("entropy_parameters_anchor", index)
 
@@ -110,35 +88,35 @@ class AnchorStep(nn.Module):
         if not self.index:
             params = self.parameters_of(inputs[0])
             return params[:, :SLICE_CHANNELS], params[:, SLICE_CHANNELS:]
-        hyper_anchor, completion = inputs[0], inputs[1:]
+        hyper_anchor, mask, completion = inputs[0], inputs[1], inputs[2:]
         y_hat = self.complete(*completion)
         finished = torch.cat([*completion[CompleteSlice.FIXED_INPUTS :], y_hat], dim=1)
         context = torch.cat([self.inter(finished), self.channel(finished)], dim=1)
-        params = self.parameters_of(torch.cat([squeeze(context, anchor=True), hyper_anchor], dim=1))
+        params = self.parameters_of(torch.cat([pack(context, mask), hyper_anchor], dim=1))
         return (
             params[:, :SLICE_CHANNELS],
             params[:, SLICE_CHANNELS:],
             y_hat,
-            squeeze(context, anchor=False),
+            pack(context, completion[0]),
         )
 
 
 class CompleteSlice(nn.Module):
     """Adds the nonanchors to a slice and predicts their residual (C_i)."""
 
-    FIXED_INPUTS = 4  # symbols, means, anchors, hyper_means; then the finished slices
+    FIXED_INPUTS = 5  # mask of nonanchors, symbols, means, anchors, hyper_means; then the finished slices
 
     def __init__(self, model: Mlicpp, index: int) -> None:
         super().__init__()
         self.lrp = model.at("lrp_nonanchor", index)
 
     def forward(
-        self, symbols: Tensor, means: Tensor, anchors: Tensor, hyper_means: Tensor, *finished: Tensor
+        self, mask: Tensor, symbols: Tensor, means: Tensor, anchors: Tensor, hyper_means: Tensor, *finished: Tensor
     ) -> Tensor:
         """Return y_hat of the slice, [1, 32, h, w]."""
-        whole = anchors + unsqueeze(symbols + means, anchor=False)
-        lrp = self.lrp(torch.cat([hyper_means, *finished, whole], dim=1))
-        return whole + unsqueeze(squeeze(lrp, anchor=False), anchor=False)
+        whole = anchors + spread(symbols + means, mask)
+        result: Tensor = whole + self.lrp(torch.cat([hyper_means, *finished, whole], dim=1)) * mask
+        return result
 
 
 class NonanchorStep(nn.Module):
@@ -159,20 +137,23 @@ class NonanchorStep(nn.Module):
         means: Tensor,
         hyper_means: Tensor,
         hyper_nonanchor: Tensor,
+        mask: Tensor,
         window_index: Tensor,
         window_inside: Tensor,
+        window_excluded: Tensor,
         *rest: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Return scales, means and the slice with its anchors alone; ``rest``: context, finished slices."""
-        half = symbols + means
-        sparse = unsqueeze(half, anchor=True)
-        finished = rest[1:]
+        """Return scales, means and the slice with its anchors alone.
+
+        ``rest``, but for the first slice: mask of the nonanchors, context, finished slices.
+        """
+        finished = rest[2:]
+        sparse = spread(symbols + means, mask)
         lrp = self.lrp(torch.cat([hyper_means, *finished, sparse], dim=1))
-        half = half + squeeze(lrp, anchor=True)
-        sparse = unsqueeze(half, anchor=True)
-        contexts = [self.local(half, window_index, window_inside)]
+        sparse = sparse + lrp * mask
+        contexts = [self.local(pack(sparse, mask), window_index, window_inside, window_excluded)]
         if self.index:
-            contexts += [self.intra(finished[-1], sparse), rest[0]]
+            contexts += [self.intra(finished[-1], sparse, mask, rest[0]), rest[1]]
         params = self.parameters_of(torch.cat([*contexts, hyper_nonanchor], dim=1))
         return params[:, :SLICE_CHANNELS], params[:, SLICE_CHANNELS:], sparse
 
@@ -200,8 +181,11 @@ def split_mlicpp(model: Mlicpp) -> Split:
         "hyper_means": full(m),
         "hyper_anchor": packed(2 * m),
         "hyper_nonanchor": packed(2 * m),
-        "window_index": TensorSpec("int64", ("height/16", "width/32", len(ODD))),
+        "anchor_mask": full(1),
+        "nonanchor_mask": full(1),
+        "window_index": TensorSpec("int64", ("height/16", "width/32", len(ODD) + 1)),
         "window_inside": TensorSpec("float32", ("height/16", "width/32", len(CELL_ORDER))),
+        "window_excluded": TensorSpec("float32", ("height/16", "width/32", len(ODD), len(ODD))),
     }
     subgraphs = [
         Subgraph(GraphSpec("g_a", {"x": image}, {"y": y}, exact=False), model.g_a),
@@ -222,7 +206,8 @@ def split_mlicpp(model: Mlicpp) -> Split:
 
     def completing(i: int) -> dict[str, TensorSpec]:
         """Inputs of ``CompleteSlice`` for slice ``i``."""
-        return {**coded(2 * i + 1), f"anchors_{i:02d}": one_slice, "hyper_means": full(m), **finished(i)}
+        coding = {"nonanchor_mask": full(1), **coded(2 * i + 1), f"anchors_{i:02d}": one_slice}
+        return {**coding, "hyper_means": full(m), **finished(i)}
 
     def finished(i: int) -> dict[str, TensorSpec]:
         return {f"y_hat_{j:02d}": one_slice for j in range(i)}
@@ -233,12 +218,12 @@ def split_mlicpp(model: Mlicpp) -> Split:
         inputs = {"hyper_anchor": hyper["hyper_anchor"]}
         outputs = predicted(anchor)
         if i:
-            inputs |= completing(i - 1)
+            inputs |= {"anchor_mask": full(1), **completing(i - 1)}
             outputs |= {f"y_hat_{i - 1:02d}": one_slice, f"contexts_{i:02d}": contexts}
         subgraphs.append(_step(anchor, inputs, outputs, AnchorStep(model, i)))
-        inputs = coded(anchor) | {k: v for k, v in hyper.items() if k != "hyper_anchor"}
+        inputs = coded(anchor) | {k: v for k, v in hyper.items() if k not in {"hyper_anchor", "nonanchor_mask"}}
         if i:
-            inputs |= {f"contexts_{i:02d}": contexts} | finished(i)
+            inputs |= {"nonanchor_mask": full(1), f"contexts_{i:02d}": contexts} | finished(i)
         outputs = predicted(nonanchor) | {f"anchors_{i:02d}": one_slice}
         subgraphs.append(_step(nonanchor, inputs, outputs, NonanchorStep(model, i)))
         channels = (SLICE_CHANNELS * i, SLICE_CHANNELS * (i + 1))
@@ -255,22 +240,3 @@ def split_mlicpp(model: Mlicpp) -> Split:
 
 def _step(number: int, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec], module: nn.Module) -> Subgraph:
     return Subgraph(GraphSpec(f"step_{number:02d}", inputs, outputs, exact=True), module)
-
-
-def _stacked(convolutions: Sequence[nn.Module]) -> nn.Conv2d:
-    """Return one convolution that puts the outputs of several on the same input one after another.
-
-    Depthwise ones are stacked with their inputs.
-    """
-    first = convolutions[0]
-    assert isinstance(first, nn.Conv2d)
-    result = copy.deepcopy(first)
-    count = len(convolutions)
-    result.out_channels *= count
-    if first.groups > 1:
-        result.groups *= count
-        result.in_channels *= count
-    with torch.no_grad():
-        result.weight = nn.Parameter(torch.cat([c.get_parameter("weight") for c in convolutions]), requires_grad=False)
-        result.bias = nn.Parameter(torch.cat([c.get_parameter("bias") for c in convolutions]), requires_grad=False)
-    return result

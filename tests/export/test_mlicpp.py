@@ -8,6 +8,7 @@ import torch
 
 from mlic.export.models.checkerboard import anchor_mask, squeeze, unsqueeze
 from mlic.export.models.mlicpp import Mlicpp, MlicppWidths
+from mlic.export.split.checkerboard import pack, spread
 from mlic.export.split.local_attention import PackedLocalContext, WindowGeometry
 from mlic.export.split.mlicpp import split_mlicpp
 from tests.reference import (
@@ -68,6 +69,15 @@ def test_packing_a_half_and_putting_it_back_keeps_it():
     assert torch.equal(unsqueeze(squeeze(full, anchor=True), anchor=True), full * mask)
     assert torch.equal(unsqueeze(squeeze(full, anchor=False), anchor=False), full * (1 - mask))
     assert mask[0, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]  # anchors: row + column odd
+
+
+def test_packing_with_masks_equals_packing_by_index():
+    full = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(5))
+    mask = anchor_mask(full)
+    for anchor, kept in ((True, mask), (False, 1 - mask)):
+        packed = squeeze(full, anchor=anchor)
+        assert torch.equal(pack(full, kept), packed)
+        assert torch.equal(spread(packed, kept), unsqueeze(packed, anchor=anchor))
 
 
 @pytest.mark.parametrize("old", [False, True])
