@@ -18,6 +18,7 @@ import onnx
 from mlic.export.checkpoints import Checkpoint
 from mlic.export.errors import ExportError
 from mlic.export.identity import model_id
+from mlic.export.shuffle import shuffles_as_transpositions
 from mlic.export.split.base import Split
 from mlic.export.tables import bottleneck_tables, default_scale_table, gaussian_tables
 from mlic.export.trace import trace
@@ -32,7 +33,7 @@ from mlic.runtime.version import VERSION
 
 ARITHMETIC = "float32-syndrome"
 TOOLS = ("torch", "onnx", "onnxscript", "onnxslim")
-Engine = Literal["fp32", "fp16", "bf16"]  # bf16: files as in fp32; engines that can compute the transforms in it
+Engine = Literal["fp32", "fp16", "bf16"]  # bf16: files in fp32, for engines that can compute the transforms in it
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ def _write(
         precision = "fp32" if spec.exact else engine
         if precision == "fp16":
             model = half_precision(model)
+        if precision == "fp32" and not spec.exact:
+            shuffles_as_transpositions(model)
         store_compactly_where_exact(model)
         onnx.checker.check_model(model)
         path = f"onnx/{spec.name}.onnx"

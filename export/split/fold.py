@@ -13,6 +13,7 @@ from torch.nn import functional
 from mlic.export.models.gdn import GDN
 from mlic.export.models.stf import FoldedPatchSplit, PatchSplit
 from mlic.export.models.swin import FoldedWindowAttention, WindowAttention
+from mlic.export.split.phase_deconvolution import PhaseDeconvolution
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -34,8 +35,13 @@ class FoldedGDN(nn.Module):
         return x * norm if self.inverse else x / norm
 
 
+def _in_phases(layer: nn.ConvTranspose2d) -> nn.Module:
+    return PhaseDeconvolution(layer) if PhaseDeconvolution.fits(layer) else layer
+
+
 _FOLDED: dict[type[nn.Module], Callable[..., nn.Module]] = {
     GDN: FoldedGDN,
+    nn.ConvTranspose2d: _in_phases,
     PatchSplit: FoldedPatchSplit,
     WindowAttention: FoldedWindowAttention,
 }

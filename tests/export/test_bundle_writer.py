@@ -184,10 +184,16 @@ def test_file_written_with_half_precision_is_read_with_single(half_bundle: Path,
     assert np.abs(single.decode(data).astype(int) - half.decode(data)).max() <= 2
 
 
-def test_bfloat16_is_a_permission_and_changes_no_graph(export_again, small_bundle: SmallBundle, tmp_path: Path):
+def test_bfloat16_is_a_permission_and_keeps_pixel_shuffles_whole(
+    export_again, small_bundle: SmallBundle, tmp_path: Path
+):
     export_again(tmp_path / "b", engine="bf16", name=small_bundle.folder.name)
     single, brain = contents(small_bundle.folder), contents(tmp_path / "b")
-    assert {name for name in single if single[name] != brain[name]} == {"manifest.json"}
+    assert {name for name in single if single[name] != brain[name]} == {"manifest.json", "onnx/g_s.onnx"}
+    kinds = [
+        {node.op_type for node in onnx.load_from_string(files["onnx/g_s.onnx"]).graph.node} for files in (single, brain)
+    ]
+    assert ["DepthToSpace" in found for found in kinds] == [False, True]
     before, after = (json.loads(files["manifest.json"]) for files in (single, brain))
     assert (after["engine"], after["model_id"]) == ("bf16", before["model_id"])
     for graph in after["graphs"]:
