@@ -36,7 +36,7 @@ class Codec:
 
     One object may encode and decode in several threads at once: everything that changes during a call belongs
     to the call, graphs are opened under a lock, and engines run one graph in several threads. Graphs are
-    opened when first needed and stay open as long as the object lives.
+    opened when first needed, or by ``open``, and stay open as long as the object lives.
 
     Attributes:
         bundle: the model.
@@ -109,6 +109,25 @@ class Codec:
             BackendError: the engine is unknown or not installed.
         """
         return cls.load(bundle_for(container.read(data, max_pixels).model_id), backend, threads, max_pixels)
+
+    def open(self, encode: bool = True, decode: bool = True) -> None:
+        """Open graphs now, so that the first picture need not wait for it.
+
+        One after another: side by side it takes 0.54 s instead of 0.8 s for full-size MLIC++ on two cores, but leaves
+        170 MB of memory in pieces that nothing uses again.
+
+        Args:
+            encode: open what encoding needs.
+            decode: open what decoding needs.
+
+        Raises:
+            BackendError: the engine refuses a graph.
+        """
+        needed = {"h_s", *(step.spec.graph for step in self._steps)}
+        needed |= {"g_a", "h_a"} if encode else set()
+        needed |= {"finish", "g_s"} if decode else set()
+        for name in needed:
+            self._graphs[name].open()
 
     @property
     def num_stages_per_call(self) -> int:

@@ -14,13 +14,19 @@ def open_backend(name: str = "auto", threads: int | None = None) -> Backend:
     """Return an engine.
 
     Args:
-        name: ``onnxruntime``, ``openvino``, or ``auto`` for the default, which is the first.
+        name: ``onnxruntime``, ``openvino``, or ``auto`` for the default: ONNX Runtime, and OpenVINO for the transforms
+            of bundles that permit bfloat16 where both it and the processor can; OpenVINO alone where only that is
+            installed.
         threads: for each graph; default: as many as the process may use.
 
     Raises:
         BackendError: the name is unknown, or the engine is not installed.
     """
-    if name in {"auto", "onnxruntime"}:
+    if name == "auto":
+        from mlic.runtime.backends.auto import AutoBackend  # noqa: PLC0415 - loaded when chosen
+
+        return AutoBackend(threads)
+    if name == "onnxruntime":
         from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend  # noqa: PLC0415 - loaded when chosen
 
         return OnnxRuntimeBackend(threads)

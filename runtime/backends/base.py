@@ -79,15 +79,24 @@ class LazyGraph:
         """Whether the engine holds the graph in memory."""
         return self._opened is not None
 
-    def run(self, inputs: Tensors) -> dict[str, Array]:
-        """Run the graph, opening it first if need be; see ``Graph.run``."""
+    def open(self) -> Graph:
+        """Return the graph, opened if it was not.
+
+        Raises:
+            BackendError: as ``Backend.open``.
+        """
         with self._lock:
             if self._opened is None:
                 self._opened = self._backend.open(self._path, self._graph)
+            return self._opened
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run the graph, opening it first if need be; see ``Graph.run``."""
+        opened = self.open()
         sizes: dict[str, int] = {}
         inputs = {name: inputs[name] for name in self.spec.inputs}
         check_arrays(self.spec.name, "input", inputs, self.spec.inputs, sizes)
-        outputs = self._opened.run(inputs)
+        outputs = opened.run(inputs)
         check_arrays(self.spec.name, "output", outputs, self.spec.outputs, sizes)
         return outputs
 

@@ -142,6 +142,25 @@ def test_graphs_are_opened_when_needed(bundle_folder, make_photo):
     assert decoder.info["open_graphs"] == ["h_s", *steps, "finish", "g_s"]
 
 
+def test_graphs_can_be_opened_ahead_of_the_first_picture(bundle_folder, make_photo):
+    codec = Codec.load(bundle_folder, threads=1)
+    codec.open(encode=False)
+    assert "g_s" in codec.info["open_graphs"]
+    assert "g_a" not in codec.info["open_graphs"]
+    codec.open()
+    opened = codec.info["open_graphs"]
+    assert opened == list(codec.bundle.manifest.graphs)
+    codec.decode(codec.encode(make_photo(20, 20)))
+    assert codec.info["open_graphs"] == opened
+
+
+def test_a_file_that_cannot_be_decoded_opens_no_graph(bundle_folder):
+    codec = Codec.load(bundle_folder, threads=1)
+    with pytest.raises(TruncatedStreamError):
+        codec.decode(b"MLIC")
+    assert codec.info["open_graphs"] == []
+
+
 def test_info_is_ready_for_json(codec):
     info = json.loads(json.dumps(codec.info))
     assert info["name"] == "tiny-0"

@@ -130,7 +130,7 @@ def test_another_provider_is_refused(backend, bundle, monkeypatch):
 def test_a_missing_installation_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendError, match=r"pip install mlic-deploy\[cpu\]"):
-        open_backend()
+        open_backend("onnxruntime")
 
 
 def test_no_threads_are_refused():

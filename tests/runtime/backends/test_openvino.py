@@ -55,6 +55,18 @@ def test_pictures_come_back_at_several_sizes(bundle_folder, make_photo):
         assert codec.decode(data).shape == (*size, 3)
 
 
+@pytest.mark.xdist_group("small_bundle")
+def test_exported_models_run_and_their_files_are_read_again(small_bundle, make_photo):
+    """Every operator of an exported model, not only those of the miniature bundle."""
+    pixels = make_photo(100, 150)
+    found = Codec.load(small_bundle.folder, "openvino", threads=1)
+    expected = Codec.load(small_bundle.folder, "onnxruntime", threads=1).trace(pixels)
+    trace = found.trace(pixels)
+    np.testing.assert_allclose(trace["y"], expected["y"], atol=1e-4)
+    np.testing.assert_allclose(trace["scales"][0], expected["scales"][0], atol=1e-4)
+    assert np.array_equal(found.decode_latent(found.encode(pixels)), trace["y_hat"])
+
+
 def test_results_stay_when_the_graph_runs_again_and_strided_arrays_are_taken(backend, bundle):
     graph = opened(backend, bundle, "h_s")
     z_symbols = np.arange(24, dtype=np.float32).reshape(1, 4, 2, 3)
