@@ -14,10 +14,11 @@ from mlic.runtime.arrays import Float32Array, UInt8Array
 from mlic.runtime.backends import Backend, LazyGraph, open_backend
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolTracer
-from mlic.runtime.container import MAX_PIXELS, MAX_SIDE, Bitstream
-from mlic.runtime.errors import BundleError, ShapeError, UnsupportedStreamError
-from mlic.runtime.image import Frame, check_pixels, pixels_from_x_hat, x_from_pixels
+from mlic.runtime.container import MAX_PIXELS, Bitstream
+from mlic.runtime.errors import BundleError, UnsupportedStreamError
+from mlic.runtime.image import Frame, pixels_from_x_hat, x_from_pixels
 from mlic.runtime.overlap import overlapped
+from mlic.runtime.pictures import pixels_from
 from mlic.runtime.shipped import bundle_for, shipped_bundle
 from mlic.runtime.walk import State, Step, walk
 
@@ -156,7 +157,7 @@ class Codec:
             ImageError: the Pillow image cannot be converted, or the profile is too large.
             BackendError: a graph failed or gave values that cannot be coded.
         """
-        pixels, profile = self._pixels_from(image)
+        pixels, profile = pixels_from(image, self.max_pixels)
         analysed = self._analyse(pixels, progress)
         return self._write(pixels, analysed, profile if icc_profile is None else icc_profile, progress)
 
@@ -174,7 +175,7 @@ class Codec:
         """
 
         def analyse(image: UInt8Array | Image) -> tuple[UInt8Array, tuple[Float32Array, Float32Array], bytes | None]:
-            pixels, profile = self._pixels_from(image)
+            pixels, profile = pixels_from(image, self.max_pixels)
             return pixels, self._analyse(pixels), profile
 
         return overlapped(images, analyse, lambda found: self._write(*found))
@@ -262,7 +263,7 @@ class Codec:
         Raises:
             MlicError: as ``encode``.
         """
-        pixels, _ = self._pixels_from(image)
+        pixels, _ = pixels_from(image, self.max_pixels)
         coder = SymbolEncoder(self._models)
         tracer = SymbolTracer(coder, self.bundle.entropy)
         y, z_symbols = self._analyse(pixels)
@@ -343,25 +344,3 @@ class Codec:
         x_hat = self._graphs["g_s"].run({"y_hat": y_hat})["x_hat"]
         progress("image")
         return pixels_from_x_hat(x_hat, frame)
-
-    def _pixels_from(self, image: UInt8Array | Image) -> tuple[UInt8Array, bytes | None]:
-        """Return uint8 [H, W, 3] and the colour profile."""
-        profile = None
-        if not isinstance(image, np.ndarray):
-            # Only now: an application that passes arrays needs no Pillow in memory.
-            from PIL.Image import Image as PillowImage  # noqa: PLC0415
-
-            from mlic.runtime.image_files import picture_from_pil  # noqa: PLC0415
-
-            if not isinstance(image, PillowImage):
-                raise ShapeError(f"picture is a {type(image).__name__}; expected an array or a Pillow image")
-            picture = picture_from_pil(image, self.max_pixels)
-            image, profile = picture.pixels, picture.icc_profile
-        pixels = check_pixels(image)
-        height, width = pixels.shape[:2]
-        if height * width > self.max_pixels or max(height, width) > MAX_SIDE:
-            raise ShapeError(
-                f"picture has {width} x {height} pixels; the limits are {self.max_pixels} (max_pixels) "
-                f"and {MAX_SIDE} a side"
-            )
-        return pixels, profile

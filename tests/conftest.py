@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,12 @@ from tests.tiny_bundle import build_tiny_bundle
 
 if TYPE_CHECKING:
     from tests.small_model import SmallBundle
+
+
+# A shell starts what it runs in the background with SIGINT ignored, and children inherit that; tests that interrupt
+# commands need it to be as in a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
