@@ -1,8 +1,8 @@
 """Each graph on the engine that is fastest for it on this machine.
 
-The entropy path always runs on ONNX Runtime, where it is installed: its chain of many small layers is faster there
-(full-size MLIC++ at 768 x 512 on two cores: 0.9 s against 1.1 s on OpenVINO), and files then do not depend on what else
-is installed. Transforms that a bundle permits in bfloat16 run on OpenVINO where that is installed and the processor has
+The entropy path always runs on ONNX Runtime, where it is installed, so that what else is installed does not decide
+which tables a file is coded with; on OpenVINO it is as fast (full-size MLIC++ at 768 x 512 on two cores: 925 against
+944 ms). Transforms that a bundle permits in bfloat16 run on OpenVINO where that is installed and the processor has
 bfloat16, in half the time.
 """
 

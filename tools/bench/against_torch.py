@@ -20,6 +20,7 @@ import typer
 from PIL import Image
 
 from mlic.runtime.arrays import UInt8Array
+from mlic.runtime.backends import NAMES
 
 PAUSE_S = 0.3  # lets one engine's spinning threads go to sleep before the other's turn
 
@@ -29,7 +30,7 @@ def main(
     bundle: Annotated[Path, typer.Argument(help="Bundle of the same weights.")],
     image: Annotated[Path, typer.Argument(help="Picture with sides that are multiples of 64.")],
     threads: Annotated[int, typer.Option(help="For each engine.")] = 2,
-    backend: Annotated[str, typer.Option(help="Engine of the runtime: onnxruntime, openvino.")] = "onnxruntime",
+    backend: Annotated[str, typer.Option(help=f"Engine of the runtime: {', '.join(NAMES)}.")] = "auto",
     repeat: Annotated[int, typer.Option(help="Counted runs of each; one more to warm up is not.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
