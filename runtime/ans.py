@@ -12,6 +12,7 @@ the readable twin.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 
 import constriction
 import numpy as np
@@ -85,6 +86,12 @@ class AnsDecoder:
         if words.size and not words[-1]:
             raise CorruptStreamError("the coded symbols end in a zero word")
         self._coder = constriction.stream.stack.AnsCoder(np.ascontiguousarray(words, dtype=np.uint32))
+
+    def fork(self) -> AnsDecoder:
+        """Return a decoder that goes on from here on its own."""
+        other = copy(self)
+        other._coder = self._coder.clone()
+        return other
 
     def take(self, models: RowModels, rows: Array) -> Int32Array:
         """Return the next group's slots.

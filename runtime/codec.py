@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mlic.runtime import container
 from mlic.runtime.arrays import Float32Array, UInt8Array
 from mlic.runtime.backends import Backend, LazyGraph, open_backend
+from mlic.runtime.backtrack import decode_walk
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolTracer
 from mlic.runtime.container import MAX_PIXELS, Bitstream
@@ -20,6 +21,7 @@ from mlic.runtime.image import Frame, pixels_from_x_hat, x_from_pixels
 from mlic.runtime.overlap import overlapped
 from mlic.runtime.pictures import pixels_from
 from mlic.runtime.shipped import bundle_for, shipped_bundle
+from mlic.runtime.syndrome import Change
 from mlic.runtime.walk import State, Step, walk
 
 if TYPE_CHECKING:
@@ -30,6 +32,20 @@ Progress = Callable[[str], None]
 
 def _silent(_: str) -> None:
     """Report no progress."""
+
+
+class DecodedLatent(NamedTuple):
+    """A file on its way to pixels.
+
+    Attributes:
+        frame: where the picture lies in the padded one.
+        y_hat: float32 [1, M, h, w].
+        changes: indexes that had to be corrected.
+    """
+
+    frame: Frame
+    y_hat: Float32Array
+    changes: tuple[Change, ...]
 
 
 class Codec:
@@ -222,10 +238,10 @@ class Codec:
             CorruptStreamError: the file is damaged.
             UnsupportedStreamError: it is no ``.mlic`` file, is of another model or a newer version, or larger
                 than ``max_pixels``.
-            EngineMismatchError: this engine's scale indexes differ from the encoder's.
+            EngineMismatchError: this engine's scale indexes differ from the encoder's beyond repair.
             BackendError: a graph failed.
         """
-        return self._synthesise(*self._decode_latent(data, progress), progress)
+        return self._synthesise(self._decode_latent(data, progress), progress)
 
     def decode_many(self, files: Iterable[bytes]) -> Iterator[UInt8Array]:
         """Decompress files one after another, the synthesis of one beside the entropy decoding of the next.
@@ -239,7 +255,7 @@ class Codec:
         Raises:
             MlicError: as ``decode``, when the pictures before have been yielded.
         """
-        return overlapped(files, self._decode_latent, lambda found: self._synthesise(*found))
+        return overlapped(files, self._decode_latent, self._synthesise)
 
     def decode_latent(self, data: bytes) -> Float32Array:
         """Decompress only as far as the latent; for tests and for comparing engines.
@@ -251,7 +267,24 @@ class Codec:
         Raises:
             MlicError: as ``decode``.
         """
-        return self._decode_latent(data)[1]
+        return self._decode_latent(data).y_hat
+
+    def disagreements(self, data: bytes) -> tuple[Change, ...]:
+        """Return the table indexes in which this engine differs from the one that wrote a file.
+
+        Decoding corrects them, so they are no fault; many in a million say that the engines are near the limit of what
+        can be corrected.
+
+        Args:
+            data: the contents of a ``.mlic`` file.
+
+        Returns:
+            In coding order. Empty if the engines agree on this picture.
+
+        Raises:
+            MlicError: as ``decode``; ``EngineMismatchError`` if there are too many.
+        """
+        return self._decode_latent(data).changes
 
     def trace(self, image: UInt8Array | Image) -> dict[str, Any]:
         """Run the encoder and keep everything on the way.
@@ -314,7 +347,7 @@ class Codec:
         state.run(h_s)
         return state
 
-    def _decode_latent(self, data: bytes, progress: Progress = _silent) -> tuple[Frame, Float32Array]:
+    def _decode_latent(self, data: bytes, progress: Progress = _silent) -> DecodedLatent:
         progress("container")
         stream = container.read(data, self.max_pixels)
         manifest = self.bundle.manifest
@@ -336,12 +369,11 @@ class Codec:
         coder = SymbolDecoder(self._models, stream, step_sizes, self.backend.granted)
         z_shape = self._graphs["h_a"].spec.outputs["z_symbols"].concrete(*padded)
         state = self._state(coder.code_z(z_shape), progress)
-        walk(self._steps, coder, state)
-        coder.finish()
-        return frame, state.run(self._graphs["finish"])["y_hat"]
+        state, coder = decode_walk(self._steps, coder, state)
+        return DecodedLatent(frame, state.run(self._graphs["finish"])["y_hat"], coder.changes)
 
-    def _synthesise(self, frame: Frame, y_hat: Float32Array, progress: Progress = _silent) -> UInt8Array:
+    def _synthesise(self, decoded: DecodedLatent, progress: Progress = _silent) -> UInt8Array:
         progress("g_s")
-        x_hat = self._graphs["g_s"].run({"y_hat": y_hat})["x_hat"]
+        x_hat = self._graphs["g_s"].run({"y_hat": decoded.y_hat})["x_hat"]
         progress("image")
-        return pixels_from_x_hat(x_hat, frame)
+        return pixels_from_x_hat(x_hat, decoded.frame)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +13,10 @@ from mlic.runtime.ans import AnsDecoder, AnsEncoder, RowModels
 from mlic.runtime.arrays import Array, Float32Array, Int32Array, UInt8Array
 from mlic.runtime.container import Bitstream
 from mlic.runtime.entropy_model import EntropyModel, integers_from_floats, quantize
-from mlic.runtime.errors import BackendError
+from mlic.runtime.errors import BackendError, EngineMismatchError, MlicError
 from mlic.runtime.escape import EscapeReader, EscapeWriter
 from mlic.runtime.manifest import StepSpec
-from mlic.runtime.syndrome import SyndromeChecker, SyndromeWriter
+from mlic.runtime.syndrome import Change, SyndromeReader, SyndromeWriter
 from mlic.runtime.walk import Coder
 
 
@@ -97,6 +99,14 @@ class SymbolDecoder:
         step_sizes: number of symbols of each step, in coding order.
         engine: what runs the graphs, for errors.
 
+    Attributes:
+        pick: which reading of the next step's indexes to take: 0 for the likeliest, which is this engine's own where
+            the checksums agree.
+        agreed: whether the last step's indexes were taken as this engine made them.
+        cost: negative natural logarithm of the likelihood of all readings so far.
+        next_cost: what ``cost`` would be with the next reading of the last step; None if none is known.
+        changes: indexes in which this engine differed from the encoder, so far.
+
     Raises:
         CorruptStreamError: the file's parts do not fit the steps.
         UnsupportedStreamError: it uses another checksum of indexes.
@@ -104,9 +114,25 @@ class SymbolDecoder:
 
     def __init__(self, models: Models, stream: Bitstream, step_sizes: Sequence[int], engine: str) -> None:
         self._models = models
-        self._syndromes = SyndromeChecker(stream.syndromes, step_sizes, engine, stream.arithmetic)
+        self._syndromes = SyndromeReader(stream.syndromes, step_sizes, models.entropy.scale_table)
         self._ans = AnsDecoder(np.frombuffer(stream.latents, dtype="<u4").astype(np.uint32))
         self._escapes = EscapeReader(stream.escapes)
+        self._where = f"engine {engine}, arithmetic {stream.arithmetic}"
+        self._step = 0
+        self._checksum = 0
+        self._suspect: str | None = None  # what differed first since the last step that agreed
+        self.pick = 0
+        self.agreed = True
+        self.cost = 0.0
+        self.next_cost: float | None = None
+        self.changes: tuple[Change, ...] = ()
+
+    def fork(self) -> SymbolDecoder:
+        """Return a decoder that goes on from here on its own."""
+        other = copy(self)
+        other._ans = self._ans.fork()
+        other._escapes = copy(self._escapes)
+        return other
 
     def code_z(self, shape: tuple[int, ...]) -> Float32Array:
         """Decode z; call it first.
@@ -132,13 +158,14 @@ class SymbolDecoder:
 
         Raises:
             BackendError: scales or means are not finite.
-            EngineMismatchError: the indexes are not the encoder's.
+            EngineMismatchError: the indexes are not the encoder's, and there is no reading ``pick``.
             CorruptStreamError: an escaped value is impossible.
         """
         assert part is None
         _require_finite(step, scales, means)
-        indexes = self._models.entropy.build_indexes(scales)
-        indexes = self._syndromes.correct(step.graph, indexes, scales)
+        indexes = self._encoder_indexes(step.graph, scales)
+        self._checksum = zlib.crc32(indexes.data, self._checksum)
+        self._step += 1
         rows = indexes.reshape(-1)
         slots = self._ans.take(self._models.y, rows)
         symbols = self._models.entropy.y.symbols_from_slots(slots, rows, self._escapes.take)
@@ -151,9 +178,49 @@ class SymbolDecoder:
             CorruptStreamError: symbols or escapes are left over.
             EngineMismatchError: the indexes as a whole are not the encoder's.
         """
-        self._syndromes.finish()
+        if not self._syndromes.all_agree(self._checksum):
+            raise self._mismatch("the whole picture: the scale indexes differ from the encoder's")
         self._ans.finish()
         self._escapes.finish()
+
+    def blame(self, failure: MlicError) -> MlicError:
+        """Return the error to report if nothing else leads further.
+
+        Args:
+            failure: what ended the walk.
+
+        Returns:
+            An EngineMismatchError that names the first step of those that differed, if the last steps before the
+            failure did; otherwise ``failure``.
+        """
+        if self._suspect is None or isinstance(failure, EngineMismatchError):
+            return failure
+        mismatch = self._mismatch(self._suspect)
+        mismatch.__cause__ = failure
+        return mismatch
+
+    def _encoder_indexes(self, graph: str, scales: Float32Array) -> UInt8Array:
+        indexes = self._models.entropy.build_indexes(scales)
+        wrong = self._syndromes.wrong_chunks(self._step, indexes)
+        self.agreed = not wrong and not self.pick
+        self.next_cost = None
+        if self.agreed:
+            self._suspect = None
+            return indexes
+        if wrong and self._suspect is None:
+            count = self._syndromes.count(self._step)
+            self._suspect = f"{graph}: {len(wrong)} of {count} chunks of scale indexes differ from the encoder's"
+        reading = self._syndromes.reading(self._step, graph, indexes, scales, wrong, self.pick)
+        if reading is None:
+            raise self._mismatch(self._suspect or f"{graph}: no other reading of the scale indexes")
+        if reading.next_cost is not None:
+            self.next_cost = self.cost + reading.next_cost
+        self.cost += reading.cost
+        self.changes += reading.changes
+        return reading.indexes
+
+    def _mismatch(self, what: str) -> EngineMismatchError:
+        return EngineMismatchError(f"{what} beyond repair ({self._where})")
 
 
 class SymbolTracer:

@@ -7,6 +7,7 @@ into it by name; no name is given twice, and an array that no later graph takes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +66,12 @@ class State:
         self._position = 0
         self._arrays = dict(arrays)
 
+    def fork(self) -> State:
+        """Return a state that goes on from here on its own."""
+        other = copy(self)
+        other._arrays = dict(self._arrays)  # the arrays themselves are never written to
+        return other
+
     def begin(self, stage: str) -> None:
         """Say that a stage begins that is no graph."""
         self._progress(stage)
@@ -91,7 +98,8 @@ class State:
 def walk(steps: Iterable[Step], coder: Coder, state: State, y: Float32Array | None = None) -> State:
     """Visit every step in coding order.
 
-    Encoding and decoding run this same loop; only ``coder`` differs, and ``y`` is there or not.
+    Encoding and decoding visit steps alike; only ``coder`` differs, and ``y`` is there or not. A decoder that may have
+    to go back to an earlier step walks with ``backtrack.decode_walk``.
 
     Args:
         steps: in coding order.
@@ -103,12 +111,17 @@ def walk(steps: Iterable[Step], coder: Coder, state: State, y: Float32Array | No
         ``state``, which now holds what ``finish`` takes.
     """
     for step in steps:
-        outputs = state.run(step.graph)
-        spec = step.spec
-        state.begin("coder")
-        part = None if y is None else part_of_y(y, spec.channels, spec.positions)
-        state.put(spec.symbols, coder.code(spec, outputs[spec.scales], outputs[spec.means], part))
+        visit(step, coder, state, y)
     return state
+
+
+def visit(step: Step, coder: Coder, state: State, y: Float32Array | None = None) -> None:
+    """Visit one step: run its graph, code its symbols, and keep them; see ``walk``."""
+    outputs = state.run(step.graph)
+    spec = step.spec
+    state.begin("coder")
+    part = None if y is None else part_of_y(y, spec.channels, spec.positions)
+    state.put(spec.symbols, coder.code(spec, outputs[spec.scales], outputs[spec.means], part))
 
 
 def needed_after(chain: Sequence[GraphSpec]) -> list[frozenset[str]]:

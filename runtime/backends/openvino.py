@@ -67,6 +67,7 @@ class OpenVinoBackend:
             "NUM_STREAMS": "1",
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
         }
         try:
             compiled = self._core.compile_model(str(path), DEVICE, config)
