@@ -9,7 +9,7 @@ TYPING := build/typing/mlic
 DEMO_VENV := build/demo-venv
 PHOTO := tests/photos/kodim03.png
 
-.PHONY: test check lint typing unit format demo clean
+.PHONY: test check lint typing unit format engines aarch64 demo clean
 
 test: check
 
@@ -41,6 +41,14 @@ unit: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Engines to compare with, each in a folder of its own under build/engines. Tests skip those that are not there.
+engines: $(READY)
+	$(BIN)/python -m mlic.tools.engines.install
+
+# ONNX Runtime on arm64, emulated; Debian only, 0.14 GB fetched. Its tests skip where it is not there.
+aarch64: $(READY)
+	$(BIN)/python -m mlic.tools.engines.aarch64
 
 # The runtime alone: no torch, no export tools.
 demo:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mlic.runtime import container
-from mlic.runtime.arrays import Float32Array, UInt8Array
+from mlic.runtime.arrays import Array, Float32Array, UInt8Array
 from mlic.runtime.backends import Backend, LazyGraph, open_backend
 from mlic.runtime.backtrack import decode_walk
 from mlic.runtime.bundle import Bundle
-from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolTracer
+from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolReplayer, SymbolTracer
 from mlic.runtime.container import MAX_PIXELS, Bitstream
 from mlic.runtime.errors import BundleError, UnsupportedStreamError
 from mlic.runtime.image import Frame, pixels_from_x_hat, x_from_pixels
@@ -311,6 +311,25 @@ class Codec:
             "symbols": tracer.symbols,
             "y_hat": state.run(self._graphs["finish"])["y_hat"],
         }
+
+    def replay(self, z_symbols: Array, symbols: Sequence[Array]) -> list[Float32Array]:
+        """Run the chain with symbols that are known, as a decoder would, and return the scales.
+
+        On two engines, this gives what they would compare: see ``trace`` for the symbols.
+
+        Args:
+            z_symbols: whole numbers [1, N, h/4, w/4].
+            symbols: whole numbers, one array a step.
+
+        Returns:
+            float32, one array a step, of the shape of its symbols.
+
+        Raises:
+            BackendError: a graph failed, or an array does not fit.
+        """
+        coder = SymbolReplayer(symbols)
+        walk(self._steps, coder, self._state(z_symbols.astype(np.float32)))
+        return coder.scales
 
     @property
     def info(self) -> dict[str, Any]:

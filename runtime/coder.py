@@ -253,6 +253,28 @@ class SymbolTracer:
         return symbols
 
 
+class SymbolReplayer:
+    """Hands out symbols that are known and keeps the scales, so that engines can be compared on one picture.
+
+    Args:
+        symbols: whole numbers of any dtype, one array a step.
+
+    Attributes:
+        scales: float32, one array a step.
+    """
+
+    def __init__(self, symbols: Sequence[Array]) -> None:
+        self._symbols = iter(symbols)
+        self.scales: list[Float32Array] = []
+
+    def code(
+        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
+    ) -> Float32Array:
+        """Keep the scales and return the next symbols; see ``Coder.code``."""
+        self.scales.append(scales)
+        return next(self._symbols).astype(np.float32)
+
+
 def _channel_rows(shape: tuple[int, ...]) -> Array:
     """Return the table row of each element of z: its channel."""
     _, channels, height, width = shape

@@ -137,13 +137,7 @@ class Repair:
         costs = costs_of(candidates.distances, found)
         limit = self._checksum.width * math.log(2) + MARGIN
         ranked = sorted((cost, places) for cost, places in zip(costs, found, strict=True) if cost <= limit)
-        return [
-            Explanation(
-                cost,
-                *(values[list(chosen)] for values in (candidates.places, candidates.indexes, candidates.distances)),
-            )
-            for cost, chosen in ranked
-        ]
+        return [candidates.explanation(cost, list(chosen)) for cost, chosen in ranked]
 
 
 def sets_with_sum(effects: Remainders, wanted: int, reach: Reach) -> list[Places]:

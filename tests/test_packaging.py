@@ -68,6 +68,7 @@ def test_typed_packages_say_so():
 def test_files_that_code_reads_are_packed():
     packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     for source in SOURCES:
-        for path in (ROOT / source).rglob("*.html"):
-            package = "mlic." + str(path.parent.relative_to(ROOT)).replace("/", ".")
-            assert path.name in packed[package], path
+        for path in (ROOT / source).rglob("*.*"):
+            if path.suffix in {".html", ".mjs"}:
+                package = "mlic." + str(path.parent.relative_to(ROOT)).replace("/", ".")
+                assert any(path.match(pattern) for pattern in packed[package]), path

@@ -178,6 +178,19 @@ def verify(
         typer.Argument(metavar="BUNDLE", help="Bundle; default: the one of --quality that ships.", show_default=False),
     ] = None,
     quality: QualityName = None,
+    engines: Annotated[
+        str | None,
+        typer.Option(
+            "--engines",
+            metavar="all|NAME,NAME…",
+            help="Let these engines read each other's files too, and say how far they agree.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option("--image", help="Picture for --engines; once for each. Default: a made one of 768x512."),
+    ] = None,
     backend: BackendName = "auto",
     threads: Threads = None,
     as_json: Json = False,
@@ -185,11 +198,13 @@ def verify(
 ) -> None:
     """Check a bundle: its files, that every graph loads and runs, and that what it encodes comes back."""
     with reported_errors("mlic-run verify", quiet):
-        from mlic.tools.verify import ROUND_TRIPS, verify_bundle  # noqa: PLC0415
+        from mlic.tools.verify import num_stages, pictures_from, starters_from, verify_bundle  # noqa: PLC0415
 
+        starters = starters_from(engines, threads)
+        pictures = pictures_from(images or []) if starters else []
         codec = Codec.load(bundle, backend, threads, quality=quality)
-        with progress_bar(len(codec.bundle.manifest.graphs) + len(ROUND_TRIPS), quiet) as begin:
-            result = verify_bundle(codec, begin)
+        with progress_bar(num_stages(codec, len(starters)), quiet) as begin:
+            result = verify_bundle(codec, begin, starters, pictures)
         if as_json:
             print_json(result.as_json())
         elif not quiet:

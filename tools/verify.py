@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mlic.runtime import Codec
 from mlic.runtime.arrays import UInt8Array
+from mlic.runtime.backends import Backend
+from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import MlicError
+from mlic.tools.certificate import PairReport, certify, table
 from mlic.tools.console import bytes_text
+from mlic.tools.engines.here import engines_here
+
+Starters = dict[str, Callable[[], Backend]]
 
 ROUND_TRIPS = ((1, 1), (64, 64), (100, 150), (256, 192))  # height and width of the pictures
 
@@ -61,11 +68,13 @@ class Verification:
         model: what ``Codec.info`` says.
         graphs: one row a graph.
         round_trips: one row a picture; empty if a graph did not load.
+        engines: one row for each engine that reads another's files; empty if that was not asked for.
     """
 
     model: dict[str, Any]
     graphs: list[GraphReport]
     round_trips: list[RoundTripReport]
+    engines: list[PairReport] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -76,11 +85,12 @@ class Verification:
         """Return the first thing that was wrong."""
         rows = [(f"graph {g.name}", g.problem) for g in self.graphs]
         rows += [(f"picture {r.width}x{r.height}", r.problem) for r in self.round_trips]
+        rows += [(f"{pair.writer} read by {pair.reader}", pair.problem) for pair in self.engines]
         return next((f"{where}: {problem}" for where, problem in rows if problem), None)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
-        return {"passed": self.passed, **asdict(self)}
+        return {"passed": self.passed, **asdict(self), "engines": [pair.as_json() for pair in self.engines]}
 
     def as_text(self) -> str:
         """Return a table."""
@@ -96,17 +106,63 @@ class Verification:
         for trip in self.round_trips:
             state = trip.problem or "decodes to the encoder's latent, twice the same bytes"
             lines.append(f"{trip.width}x{trip.height}: {bytes_text(trip.file_bytes)}, {state}")
-        return "\n".join(lines)
+        return "\n".join([*lines, table(self.engines)] if self.engines else lines)
 
 
-def verify_bundle(codec: Codec, progress: Callable[[str], None] = lambda _: None) -> Verification:
+def starters_from(names: str | None, threads: int | None) -> Starters:
+    """Return what opens the engines that a user named.
+
+    Args:
+        names: ``all``, names with commas between them, or None for no engine.
+        threads: of each graph.
+
+    Raises:
+        MlicError: an engine is not here, or there are fewer than two.
+    """
+    if names is None:
+        return {}
+    here = engines_here(threads)
+    chosen = list(here) if names == "all" else [name.strip() for name in names.split(",")]
+    if unknown := [name for name in chosen if name not in here]:
+        raise MlicError(f"--engines: {', '.join(unknown)} not found; here are {', '.join(here)}")
+    if len(set(chosen)) < 2:
+        raise MlicError("--engines: two at least, to read each other's files")
+    return {name: here[name] for name in chosen}
+
+
+def pictures_from(paths: Sequence[Path]) -> list[UInt8Array]:
+    """Return pictures for ``--engines``: a user's, or one that is made.
+
+    Raises:
+        ImageError: a file cannot be read.
+    """
+    if not paths:
+        return [_picture(512, 768)]
+    from mlic.runtime.image_files import read_image  # noqa: PLC0415 - loads Pillow
+
+    return [read_image(path, MAX_PIXELS).pixels for path in paths]
+
+
+def num_stages(codec: Codec, engines: int) -> int:
+    """Return how often ``verify_bundle`` reports progress."""
+    return len(codec.bundle.manifest.graphs) + len(ROUND_TRIPS) + engines * engines
+
+
+def verify_bundle(
+    codec: Codec,
+    progress: Callable[[str], None] = lambda _: None,
+    engines: Starters | None = None,
+    pictures: Sequence[UInt8Array] = (),
+) -> Verification:
     """Load every graph of a bundle and send pictures through it.
 
     Opening the bundle has checked its files' hashes and how its graphs fit together.
 
     Args:
         codec: the bundle on an engine.
-        progress: called with the name of each graph and picture before its turn.
+        progress: called with the name of each graph, picture, engine and pair of engines before its turn.
+        engines: what opens engines that are to read each other's files; none by default.
+        pictures: uint8 [H, W, 3], for these engines.
     """
     graphs = []
     for name, file in codec.bundle.manifest.graphs.items():
@@ -124,7 +180,8 @@ def verify_bundle(codec: Codec, progress: Callable[[str], None] = lambda _: None
         for height, width in ROUND_TRIPS:
             progress(f"{width}x{height}")
             trips.append(_round_trip(codec, height, width))
-    return Verification(codec.info, graphs, trips)
+    pairs = certify(codec.bundle, engines, pictures, progress) if engines and trips else []
+    return Verification(codec.info, graphs, trips, pairs)
 
 
 def _round_trip(codec: Codec, height: int, width: int) -> RoundTripReport:

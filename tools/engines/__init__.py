@@ -1,0 +1,1 @@
+"""Engines in other processes, for comparing engines: other versions, WebAssembly, other processors."""
