@@ -14,7 +14,7 @@ from mlic.runtime.arrays import Array, Float32Array, UInt8Array
 from mlic.runtime.backends import Backend, LazyGraph, open_backend
 from mlic.runtime.backtrack import decode_walk
 from mlic.runtime.bundle import Bundle
-from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolReplayer, SymbolTracer
+from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder
 from mlic.runtime.container import MAX_PIXELS, Bitstream
 from mlic.runtime.errors import BundleError, UnsupportedStreamError
 from mlic.runtime.image import Frame, pixels_from_x_hat, x_from_pixels
@@ -22,6 +22,7 @@ from mlic.runtime.overlap import overlapped
 from mlic.runtime.pictures import pixels_from
 from mlic.runtime.shipped import bundle_for, shipped_bundle
 from mlic.runtime.syndrome import Change
+from mlic.runtime.tracing import SymbolReplayer, SymbolTracer
 from mlic.runtime.walk import State, Step, walk
 
 if TYPE_CHECKING:
@@ -267,24 +268,21 @@ class Codec:
         Raises:
             MlicError: as ``decode``.
         """
-        return self._decode_latent(data).y_hat
+        return self.inspect(data).y_hat
 
-    def disagreements(self, data: bytes) -> tuple[Change, ...]:
-        """Return the table indexes in which this engine differs from the one that wrote a file.
+    def inspect(self, data: bytes) -> DecodedLatent:
+        """Decompress as far as the latent, and say where this engine differs from the one that wrote the file.
 
-        Decoding corrects them, so they are no fault; many in a million say that the engines are near the limit of what
-        can be corrected.
+        Decoding corrects indexes that differ, so they are no fault; many in a million say that the engines are near
+        the limit of what can be corrected.
 
         Args:
             data: the contents of a ``.mlic`` file.
 
-        Returns:
-            In coding order. Empty if the engines agree on this picture.
-
         Raises:
             MlicError: as ``decode``; ``EngineMismatchError`` if there are too many.
         """
-        return self._decode_latent(data).changes
+        return self._decode_latent(data)
 
     def trace(self, image: UInt8Array | Image) -> dict[str, Any]:
         """Run the encoder and keep everything on the way.

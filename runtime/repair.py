@@ -48,7 +48,7 @@ class Reach:
     any: int
 
 
-REACH = {16: Reach(2048, 512, 96, 20), 32: Reach(8192, 2048, 256, 26)}
+REACH = {16: Reach(1024, 512, 96, 20), 32: Reach(8192, 2048, 256, 26)}
 
 
 @dataclass(frozen=True)

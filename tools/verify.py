@@ -106,7 +106,7 @@ class Verification:
         for trip in self.round_trips:
             state = trip.problem or "decodes to the encoder's latent, twice the same bytes"
             lines.append(f"{trip.width}x{trip.height}: {bytes_text(trip.file_bytes)}, {state}")
-        return "\n".join([*lines, table(self.engines)] if self.engines else lines)
+        return "\n".join([*lines, "", table(self.engines)] if self.engines else lines)
 
 
 def starters_from(names: str | None, threads: int | None) -> Starters:

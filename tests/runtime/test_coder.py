@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder, SymbolTracer
+from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder
 from mlic.runtime.container import Bitstream
 from mlic.runtime.errors import BackendError, BitstreamError, EngineMismatchError
 from mlic.runtime.manifest import StepSpec
+from mlic.runtime.tracing import SymbolTracer
 
 STEPS = [StepSpec("step_00", (0, 2), "anchor"), StepSpec("step_01", (2, 3), "all")]
 SHAPES = [(1, 2, 4, 2), (1, 1, 4, 4)]

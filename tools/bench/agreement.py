@@ -127,7 +127,8 @@ def report(bundle: Bundle, found: dict[str, list[Scales]]) -> dict[str, Any]:
             | asdict(whole)
             | {"flips_per_million": whole.flips_per_million, "steps": [asdict(step) for step in steps]}
         )
-    return {"equal": list(groups.values()), "pairs": pairs}
+    count = sum(step.size for picture in next(iter(found.values())) for step in picture)
+    return {"indexes": count, "equal": list(groups.values()), "pairs": pairs}
 
 
 def _equal(left: list[Scales], right: list[Scales]) -> bool:
@@ -139,8 +140,10 @@ def _equal(left: list[Scales], right: list[Scales]) -> bool:
 def as_markdown(row: dict[str, Any]) -> str:
     """Return the tables."""
     names = [group[0] for group in row["equal"]]
-    lines = [f"{row['bundle']}, {len(row['photos'])} photos, {row['pairs'][0]['count']} indexes.", ""]
+    lines = [f"{row['bundle']}, {len(row['photos'])} photos, {row['indexes']} indexes.", ""]
     lines += [f"Equal to the last bit: {', '.join(group)}." for group in row["equal"] if len(group) > 1]
+    if not row["pairs"]:
+        return "\n".join(lines)
     lines += ["", "| flips per million | " + " | ".join(str(1 + place) for place in range(len(names))) + " |"]
     lines.append("| --- " * (len(names) + 1) + "|")
     cells = {frozenset(pair["engines"]): pair for pair in row["pairs"]}

@@ -17,7 +17,6 @@ import matplotlib as mpl
 import numpy as np
 import typer
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Float32Array
@@ -31,10 +30,10 @@ from mlic.runtime.repair import Candidates, Repair
 from mlic.tools.agreement import known, scales_of
 from mlic.tools.console import reported_errors
 from mlic.tools.engines.here import engines_here
+from mlic.tools.noise import Noise
 
 FACTORS = (1, 3, 10, 30, 100)
 OPTIONS = ((14, 16), (15, 16), (16, 16), (15, 32), (16, 32))  # log2 of the chunk length, width
-NEIGHBOURS = 2000  # by size of the scale, among which a difference is drawn
 BATCH = 2000  # trials of one chunk at a time
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")  # Okabe and Ito 2008
 
@@ -73,33 +72,6 @@ class Tally:
         return float(1 - (1 - outcomes / self.chunks) ** chunks)
 
 
-class Noise:
-    """Differences between two engines, drawn by the size of the scale.
-
-    Args:
-        ours: float32 [n], one engine's scales.
-        theirs: float32 [n], the other's.
-    """
-
-    def __init__(self, ours: Float32Array, theirs: Float32Array) -> None:
-        order = np.argsort(ours, kind="stable")
-        self._sorted = ours[order]
-        self._differences = (theirs.astype(np.float64) - ours)[order]
-
-    def draw(self, rng: np.random.Generator, scales: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-        """Return float64 [count, n]."""
-        middle = np.searchsorted(self._sorted, scales)
-        places = middle + rng.integers(-NEIGHBOURS, NEIGHBOURS + 1, (count, len(scales)))
-        values = self._differences[np.clip(places, 0, len(self._sorted) - 1)]
-        signed: NDArray[np.float64] = values * rng.choice([-1.0, 1.0], values.shape)
-        return signed
-
-    @cached_property
-    def largest(self) -> float:
-        """The largest difference."""
-        return float(np.abs(self._differences).max())
-
-
 class Chunk:
     """One decoder's scales, against any number of encoders."""
 
@@ -121,7 +93,7 @@ class Chunk:
         above = self._bounds[np.minimum(self._indexes, len(self._bounds) - 1)] - self._scales
         below = self._scales - self._bounds[np.maximum(self._indexes.astype(int) - 1, 0)]
         near = np.flatnonzero(np.minimum(np.abs(above), np.abs(below)) <= factor * noise.largest)
-        drawn = self._scales[near] + factor * noise.draw(rng, self._scales[near], count)
+        drawn = self._scales[near] + factor * noise.draw(rng, self._single[near], (count, len(near)))
         theirs = np.searchsorted(self._bounds, drawn.astype(np.float32)).astype(np.uint8)
         tally.chunks += count
         for row in theirs[(theirs != self._indexes[near]).any(axis=1)]:

@@ -61,7 +61,7 @@ class _Module:
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         state = {name: self._tensor(inputs[name]) for name in self.spec.inputs}
-        kernels = nullcontext() if self._onednn else torch.backends.mkldnn.flags(enabled=False)
+        kernels = nullcontext() if self._onednn else torch.backends.mkldnn.flags(enabled=False, allow_tf32=None)
         with torch.inference_mode(), kernels:
             self._subgraph.run(state)
         return {name: state[name].numpy().astype(tensor.dtype) for name, tensor in self.spec.outputs.items()}

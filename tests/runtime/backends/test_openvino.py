@@ -134,6 +134,28 @@ def test_another_precision_than_asked_is_refused(bundle):
         opened(backend, bundle, "h_s")
 
 
+def test_activations_are_not_quantised_where_weights_have_eight_bits(make_photo):
+    """The shipped bundles store their weights so; computed in 8 bits, scales are off by more than 1e-3."""
+    engines = [Codec.load(backend=name, threads=1) for name in ("onnxruntime", "openvino")]
+    trace = engines[0].trace(make_photo(128, 192))
+    ours, theirs = (codec.replay(trace["z_symbols"], trace["symbols"]) for codec in engines)
+    for left, right in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5, rtol=2e-5)
+
+
+def test_quantisation_that_was_not_asked_for_is_refused(bundle):
+    backend = open_backend("openvino", threads=1)
+    core = backend._core
+
+    class Core:
+        def compile_model(self, path, device, config):
+            return core.compile_model(path, device, config | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 32})
+
+    backend._core = Core()
+    with pytest.raises(BackendError, match="graph h_s: OpenVINO quantises activations in groups of 32; asked for none"):
+        opened(backend, bundle, "h_s")
+
+
 def test_a_damaged_file_is_a_backend_error(backend, bundle, tmp_path):
     graph = bundle.manifest.graphs["h_s"]
     for data in (b"", b"hello", bundle.path_of(graph).read_bytes()[:100]):
