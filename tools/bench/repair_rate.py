@@ -32,8 +32,8 @@ from mlic.tools.console import reported_errors
 from mlic.tools.engines.here import engines_here
 from mlic.tools.noise import Noise
 
-FACTORS = (1, 3, 10, 30, 100)
-OPTIONS = ((14, 16), (15, 16), (16, 16), (15, 32), (16, 32))  # log2 of the chunk length, width
+FACTORS = (1, 3, 10, 20, 30, 50, 100)
+OPTIONS = ((14, 16), (15, 16), (15, 32))  # log2 of the chunk length, width
 BATCH = 2000  # trials of one chunk at a time
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")  # Okabe and Ito 2008
 
@@ -224,11 +224,18 @@ def write_plot(path: Path, rows: list[dict[str, Any]]) -> None:
             panels, ("goes_back", "fails"), ("right only at a later try", "beyond repair"), strict=True
         ):
             for kind, colour in zip(kinds, COLOURS, strict=False):
-                chosen = [row for row in rows if (row["chunk_log2"], row["width"]) == kind and row[key] > 0]
-                label = f"2^{kind[0]} indexes, {kind[1]} bits"
+                chosen = [row for row in rows if (row["chunk_log2"], row["width"]) == kind]
                 across = [row["flips_per_million"] for row in chosen]
-                axes.plot(across, [row[key] for row in chosen], label=label, color=colour, marker="o", markersize=4)
+                # None seen among n: with 95 % confidence fewer than 3 in n, drawn hollow
+                up = [row[key] or min(1.0, 3 * row["chunks_per_picture"] / row["chunks"]) for row in chosen]
+                axes.plot(across, up, color=colour, linewidth=1)
+                for x, y, row in zip(across, up, chosen, strict=True):
+                    axes.plot(x, y, color=colour, marker="o", markersize=5, fillstyle="full" if row[key] else "none")
+                axes.plot([], [], label=f"2^{kind[0]} indexes, {kind[1]} bits", color=colour, marker="o", markersize=5)
             axes.set(xscale="log", yscale="log", xlabel="indexes that differ, per million", ylim=(1e-6, 1.5))
+            axes.set_xticks([1, 3, 10, 30, 100, 300, 1000], ["1", "3", "10", "30", "100", "300", "1000"])
+            axes.minorticks_off()
+            axes.set_xlim(0.7 * min(row["flips_per_million"] for row in rows) + 0.1, None)
             axes.set_title(f"share of pictures {title}", fontsize=10)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
