@@ -228,14 +228,15 @@ def write_plot(path: Path, rows: list[dict[str, Any]]) -> None:
                 across = [row["flips_per_million"] for row in chosen]
                 # None seen among n: with 95 % confidence fewer than 3 in n, drawn hollow
                 up = [row[key] or min(1.0, 3 * row["chunks_per_picture"] / row["chunks"]) for row in chosen]
-                axes.plot(across, up, color=colour, linewidth=1)
+                axes.plot(across, [row[key] or np.nan for row in chosen], color=colour, linewidth=1)
                 for x, y, row in zip(across, up, chosen, strict=True):
                     axes.plot(x, y, color=colour, marker="o", markersize=5, fillstyle="full" if row[key] else "none")
                 axes.plot([], [], label=f"2^{kind[0]} indexes, {kind[1]} bits", color=colour, marker="o", markersize=5)
             axes.set(xscale="log", yscale="log", xlabel="indexes that differ, per million", ylim=(1e-6, 1.5))
             axes.set_xticks([1, 3, 10, 30, 100, 300, 1000], ["1", "3", "10", "30", "100", "300", "1000"])
             axes.minorticks_off()
-            axes.set_xlim(0.7 * min(row["flips_per_million"] for row in rows) + 0.1, None)
+            rates = [row["flips_per_million"] for row in rows]
+            axes.set_xlim(0.7 * min(rates) + 0.1, 1.4 * max(rates) + 0.1)
             axes.set_title(f"share of pictures {title}", fontsize=10)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
