@@ -27,7 +27,7 @@ from mlic.export.weights import half_precision, store_compactly_where_exact
 from mlic.runtime.arrays import Array
 from mlic.runtime.backends import open_backend
 from mlic.runtime.bundle import Bundle
-from mlic.runtime.manifest import GraphFile, Manifest, Padding
+from mlic.runtime.manifest import DEFAULT_SIZES, GraphFile, Manifest, Padding, SizeRange
 from mlic.runtime.manifest_json import json_from_manifest
 from mlic.runtime.version import VERSION
 
@@ -62,6 +62,7 @@ def export_bundle(
     overwrite: bool = False,
     progress: Callable[[str, str], None] = lambda stage, graph: None,
     threads: int | None = None,
+    sizes: SizeRange = DEFAULT_SIZES,
 ) -> Export:
     """Write a bundle.
 
@@ -74,6 +75,7 @@ def export_bundle(
         overwrite: replace ``output`` if it is a bundle.
         progress: called with ``trace`` or ``check`` and a graph's name before each.
         threads: of the engine that checks the graphs.
+        sizes: of pictures that engines built from the bundle are for.
 
     Returns:
         What was written; every graph was compared with PyTorch.
@@ -91,7 +93,7 @@ def export_bundle(
     # Beside the final place, so that the last step is one rename.
     work = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
     try:
-        manifest = _write(checkpoint, split, work, engine, name or target.name, fill, progress)
+        manifest = _write(checkpoint, split, work, engine, name or target.name, fill, progress, sizes)
         bundle, backend = Bundle.open(work), open_backend("onnxruntime", threads)
         checks = verify(
             split,
@@ -131,6 +133,7 @@ def _write(
     name: str,
     fill: Literal["zeros", "edge"],
     progress: Callable[[str, str], None],
+    sizes: SizeRange,
 ) -> Manifest:
     (folder / "onnx").mkdir()
     files = {}
@@ -166,6 +169,7 @@ def _write(
         tables_sha256=hashlib.sha256((folder / "tables.npz").read_bytes()).hexdigest(),
         graphs=files,
         steps=split.steps,
+        sizes=sizes,
         details={
             "widths": _widths(checkpoint),
             "provenance": {

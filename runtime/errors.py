@@ -38,6 +38,18 @@ class BackendError(MlicError):
     """An engine could not load or run a graph, or granted less than was asked."""
 
 
+class GraphRefusedError(BackendError):
+    """An engine does not know operators of a graph, or not in the form in which the graph has them.
+
+    Attributes:
+        nodes: what was refused, each as name, operator and reason; a node without a name has its number.
+    """
+
+    def __init__(self, message: str, nodes: tuple[tuple[str, str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.nodes = nodes
+
+
 class EngineMismatchError(MlicError):
     """This engine's scale indexes differ from the encoder's beyond repair."""
 

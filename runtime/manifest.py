@@ -121,6 +121,39 @@ class Padding:
 
 
 @dataclass(frozen=True)
+class SizeRange:
+    """Sizes of pictures that built engines are for, each (height, width) in pixels.
+
+    Attributes:
+        min: the least height and the least width.
+        opt: what engines are tuned for.
+        max: the largest height and the largest width.
+    """
+
+    min: tuple[int, int] = (64, 64)
+    opt: tuple[int, int] = (512, 768)
+    max: tuple[int, int] = (2160, 3840)
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the range, or None."""
+        for side, values in zip(("height", "width"), zip(self.min, self.opt, self.max, strict=True), strict=True):
+            if not 1 <= values[0] <= values[1] <= values[2]:
+                return "{} has min {}, opt {}, max {}; expected 1 <= min <= opt <= max".format(side, *values)
+        return None
+
+    def padded(self, multiple: int) -> SizeRange:
+        """Return the range with every side rounded up to a multiple of ``multiple``, as pictures are padded."""
+
+        def up(size: tuple[int, int]) -> tuple[int, int]:
+            return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
+
+        return SizeRange(up(self.min), up(self.opt), up(self.max))
+
+
+DEFAULT_SIZES = SizeRange()
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The parsed ``manifest.json``.
 
@@ -138,6 +171,7 @@ class Manifest:
         tables_sha256: of that file, lower-case hex.
         graphs: by name.
         steps: in coding order.
+        sizes: of pictures that built engines are for; the default where the file names none.
         details: everything else that the file holds: ``widths``, ``provenance`` and keys of later versions.
     """
 
@@ -154,6 +188,7 @@ class Manifest:
     tables_sha256: str
     graphs: dict[str, GraphFile]
     steps: tuple[StepSpec, ...]
+    sizes: SizeRange = DEFAULT_SIZES
     details: dict[str, Any] = field(default_factory=dict)
 
 

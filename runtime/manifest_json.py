@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from mlic.runtime.errors import BundleError
 from mlic.runtime.manifest import (
+    DEFAULT_SIZES,
     DTYPES,
     FORMAT,
     FORMAT_VERSION,
@@ -17,6 +18,7 @@ from mlic.runtime.manifest import (
     Manifest,
     Padding,
     Positions,
+    SizeRange,
     StepSpec,
     TensorSpec,
     parse_dim,
@@ -27,7 +29,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODEL_ID = re.compile(r"[0-9a-f]{16}")
 _MODELLED = {
     "format", "format_version", "name", "architecture", "variant", "model_id", "arithmetic", "engine",
-    "padding", "latent", "tables", "graphs", "steps",
+    "padding", "latent", "tables", "graphs", "steps", "sizes",
 }  # fmt: skip
 
 
@@ -72,6 +74,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         tables_sha256=tables.text("sha256", _SHA256),
         graphs={graph.spec.name: graph for graph in graphs},
         steps=tuple(_step(entry) for entry in root.objects("steps")),
+        sizes=_sizes(root.object("sizes")) if "sizes" in value else DEFAULT_SIZES,
         details={key: entry for key, entry in value.items() if key not in _MODELLED},
     )
     if len(manifest.graphs) < len(graphs):
@@ -115,6 +118,7 @@ def json_from_manifest(manifest: Manifest) -> str:
             {"graph": step.graph, "channels": list(step.channels), "positions": step.positions}
             for step in manifest.steps
         ],
+        **_json_from_sizes(manifest.sizes),
         **manifest.details,
     }
     return json.dumps(value, indent=1) + "\n"
@@ -214,6 +218,27 @@ def _step(entry: _Object) -> StepSpec:
     found = entry.choice("positions", get_args(Positions))
     positions: Positions = "anchor" if found == "anchor" else "nonanchor" if found == "nonanchor" else "all"
     return StepSpec(entry.text("graph"), (channels[0], channels[1]), positions)
+
+
+def _sizes(entry: _Object) -> SizeRange:
+    before, sizes = len(entry.problems), {}
+    for key in ("min", "opt", "max"):
+        found = entry.get(key, list, [64, 64])
+        if len(found) != 2 or not all(type(side) is int for side in found):
+            entry.problem(key, f"is {found!r:.40}; expected [height, width]")
+            found = [64, 64]
+        sizes[key] = (found[0], found[1])
+    result = SizeRange(**sizes)
+    if len(entry.problems) == before and (problem := result.problem()):
+        entry.problems.append(f"{entry.where}{problem}")
+    return result
+
+
+def _json_from_sizes(sizes: SizeRange) -> dict[str, Any]:
+    """Return the entry, none for the default: bundles that do not choose sizes stay as they were."""
+    if sizes == DEFAULT_SIZES:
+        return {}
+    return {"sizes": {"min": list(sizes.min), "opt": list(sizes.opt), "max": list(sizes.max)}}
 
 
 def _json_from_tensors(tensors: dict[str, TensorSpec]) -> dict[str, Any]:

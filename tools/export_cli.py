@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from mlic.runtime.errors import MlicError
+from mlic.tools.build_options import LEAST, MOST, USUAL, MaxSize, MinSize, OptSize, sizes_from
+from mlic.tools.build_report import build_problem, build_rows, build_table
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.progress import progress_bar
 
@@ -32,6 +35,14 @@ class EngineName(StrEnum):
     bf16 = "bf16"
 
 
+class ExportTarget(StrEnum):
+    """What is made beside the ONNX files; ``build_options.Target`` and no engines."""
+
+    onnx = "onnx"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
+
+
 class Fill(StrEnum):
     """What lies around a padded picture."""
 
@@ -47,6 +58,12 @@ def export(
     engine: Annotated[
         EngineName, typer.Option(help="Precision of g_a, h_a and g_s; the entropy path is always fp32.")
     ] = EngineName.fp32,
+    target: Annotated[
+        ExportTarget, typer.Option(help="What to build from the ONNX files, which stay beside it.")
+    ] = ExportTarget.onnx,
+    least: MinSize = LEAST,
+    usual: OptSize = USUAL,
+    most: MaxSize = MOST,
     name: Annotated[
         str | None, typer.Option(help="Name of the bundle; default: the folder's.", show_default=False)
     ] = None,
@@ -61,7 +78,11 @@ def export(
     """Split a checkpoint into ONNX graphs that mlic-run encodes and decodes with.
 
     Every graph is compared with PyTorch at four sizes; the export fails if one differs.
+
+    With --target tensorrt, engines are built from them too, by TensorRT on this machine's GPU or by TensorRT-RTX, which
+    needs none.
     """
+    sizes = sizes_from(least, usual, most)
     with reported_errors("mlic-export", quiet):
         start = time.perf_counter()
         try:
@@ -71,14 +92,18 @@ def export(
             from mlic.export.checkpoints import load_checkpoint  # noqa: PLC0415
             from mlic.export.verify import SIZES  # noqa: PLC0415
         except ImportError as error:
-            from mlic.runtime.errors import MlicError  # noqa: PLC0415
-
             raise MlicError(f"cannot import {error.name}: pip install mlic-deploy[export,cpu]") from error
+        building = target is not ExportTarget.onnx
+        if building:
+            from mlic.export.engines import build_engines, ready_flavour  # noqa: PLC0415
+            from mlic.runtime.bundle import Bundle  # noqa: PLC0415
+
+            ready_flavour(target.value)  # what is missing is said before the minutes of work
         if threads:
             torch.set_num_threads(threads)
         loaded = load_checkpoint(checkpoint, arch.value)
         count = len(loaded.architecture.split(loaded.model).subgraphs)
-        with progress_bar(count * (1 + len(SIZES)), quiet) as begin:
+        with progress_bar(count * (1 + len(SIZES) + building), quiet) as begin:
             result = export_bundle(
                 loaded,
                 output,
@@ -88,7 +113,13 @@ def export(
                 force,
                 lambda stage, graph: begin(f"{stage} {graph}"),
                 threads,
+                sizes,
             )
+            builds = []
+            if building:
+                builds = build_engines(
+                    Bundle.open(output), target.value, progress=lambda graph: begin(f"build {graph}")
+                )
         seconds = time.perf_counter() - start
         manifest = result.manifest
         worst = max(result.checks, key=lambda check: check.error)
@@ -106,6 +137,7 @@ def export(
                     "worst_error": worst.error,
                     "worst_graph": worst.graph,
                 }
+                | ({"engines": build_rows(builds)} if builds else {})
             )
         elif not quiet:
             print(
@@ -114,6 +146,10 @@ def export(
                 f"checked against PyTorch at {len(SIZES)} sizes; largest error {worst.error:.1e} ({worst.graph}); "
                 f"{seconds:.0f} s"
             )
+            if builds:
+                print(build_table(builds))
+        if problem := build_problem(builds):
+            raise MlicError(f"{output}: its ONNX files are complete, its engines are not: {problem}")
 
 
 def main() -> None:

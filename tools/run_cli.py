@@ -16,6 +16,7 @@ from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import ImageError, MlicError
 from mlic.runtime.version import VERSION
 from mlic.tools.bench.cli import bench
+from mlic.tools.build_options import Target
 from mlic.tools.compare.cli import compare
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.progress import progress_bar
@@ -191,6 +192,10 @@ def verify(
         list[Path] | None,
         typer.Option("--image", help="Picture for --engines; once for each. Default: a made one of 768x512."),
     ] = None,
+    target: Annotated[
+        Target | None,
+        typer.Option("--target", help="Build every graph for this too, and say what is refused.", show_default=False),
+    ] = None,
     backend: BackendName = "auto",
     threads: Threads = None,
     as_json: Json = False,
@@ -203,8 +208,8 @@ def verify(
         starters = starters_from(engines, threads)
         pictures = pictures_from(images or []) if starters else []
         codec = Codec.load(bundle, backend, threads, quality=quality)
-        with progress_bar(num_stages(codec, len(starters)), quiet) as begin:
-            result = verify_bundle(codec, begin, starters, pictures)
+        with progress_bar(num_stages(codec, len(starters), target), quiet) as begin:
+            result = verify_bundle(codec, begin, starters, pictures, target)
         if as_json:
             print_json(result.as_json())
         elif not quiet:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,13 @@ from mlic.runtime.arrays import UInt8Array
 from mlic.runtime.backends import Backend
 from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import MlicError
+from mlic.tools.build_report import build_problem, build_table
 from mlic.tools.certificate import PairReport, certify, table
 from mlic.tools.console import bytes_text
 from mlic.tools.engines.here import engines_here
+
+if TYPE_CHECKING:
+    from mlic.export.engines import GraphBuild
 
 Starters = dict[str, Callable[[], Backend]]
 
@@ -69,12 +73,14 @@ class Verification:
         graphs: one row a graph.
         round_trips: one row a picture; empty if a graph did not load.
         engines: one row for each engine that reads another's files; empty if that was not asked for.
+        builds: one row a graph that was built; empty if that was not asked for.
     """
 
     model: dict[str, Any]
     graphs: list[GraphReport]
     round_trips: list[RoundTripReport]
     engines: list[PairReport] = field(default_factory=list)
+    builds: list[GraphBuild] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -86,7 +92,8 @@ class Verification:
         rows = [(f"graph {g.name}", g.problem) for g in self.graphs]
         rows += [(f"picture {r.width}x{r.height}", r.problem) for r in self.round_trips]
         rows += [(f"{pair.writer} read by {pair.reader}", pair.problem) for pair in self.engines]
-        return next((f"{where}: {problem}" for where, problem in rows if problem), None)
+        found = next((f"{where}: {problem}" for where, problem in rows if problem), None)
+        return found or build_problem(self.builds)
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
@@ -106,7 +113,11 @@ class Verification:
         for trip in self.round_trips:
             state = trip.problem or "decodes to the encoder's latent, twice the same bytes"
             lines.append(f"{trip.width}x{trip.height}: {bytes_text(trip.file_bytes)}, {state}")
-        return "\n".join([*lines, "", table(self.engines)] if self.engines else lines)
+        if self.builds:
+            lines += ["", build_table(self.builds)]
+        if self.engines:
+            lines += ["", table(self.engines)]
+        return "\n".join(lines)
 
 
 def starters_from(names: str | None, threads: int | None) -> Starters:
@@ -143,9 +154,9 @@ def pictures_from(paths: Sequence[Path]) -> list[UInt8Array]:
     return [read_image(path, MAX_PIXELS).pixels for path in paths]
 
 
-def num_stages(codec: Codec, engines: int) -> int:
+def num_stages(codec: Codec, engines: int, target: str | None = None) -> int:
     """Return how often ``verify_bundle`` reports progress."""
-    return len(codec.bundle.manifest.graphs) + len(ROUND_TRIPS) + engines * engines
+    return len(codec.bundle.manifest.graphs) * (2 if target else 1) + len(ROUND_TRIPS) + engines * engines
 
 
 def verify_bundle(
@@ -153,6 +164,7 @@ def verify_bundle(
     progress: Callable[[str], None] = lambda _: None,
     engines: Starters | None = None,
     pictures: Sequence[UInt8Array] = (),
+    target: str | None = None,
 ) -> Verification:
     """Load every graph of a bundle and send pictures through it.
 
@@ -163,6 +175,10 @@ def verify_bundle(
         progress: called with the name of each graph, picture, engine and pair of engines before its turn.
         engines: what opens engines that are to read each other's files; none by default.
         pictures: uint8 [H, W, 3], for these engines.
+        target: what to build every graph for, as ``mlic.export.engines`` has it; nothing is stored. None for nothing.
+
+    Raises:
+        BackendError: what builds for ``target`` is not installed.
     """
     graphs = []
     for name, file in codec.bundle.manifest.graphs.items():
@@ -180,8 +196,15 @@ def verify_bundle(
         for height, width in ROUND_TRIPS:
             progress(f"{width}x{height}")
             trips.append(_round_trip(codec, height, width))
+    builds = _built(codec, target, progress) if target else []
     pairs = certify(codec.bundle, engines, pictures, progress) if engines and trips else []
-    return Verification(codec.info, graphs, trips, pairs)
+    return Verification(codec.info, graphs, trips, pairs, builds)
+
+
+def _built(codec: Codec, target: str, progress: Callable[[str], None]) -> list[GraphBuild]:
+    from mlic.export.engines import build_engines  # noqa: PLC0415 - loaded when asked for
+
+    return build_engines(codec.bundle, target, store=False, progress=lambda graph: progress(f"build {graph}"))
 
 
 def _round_trip(codec: Codec, height: int, width: int) -> RoundTripReport:

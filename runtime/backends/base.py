@@ -132,6 +132,15 @@ def check_arrays(graph: str, side: str, arrays: Tensors, specs: dict[str, Tensor
             )
 
 
+def allows_tf32(graph: GraphFile) -> bool:
+    """Tell whether products of a graph's float32 parts may have TF32's 11 significant bits.
+
+    Only where the user chose a precision with no more than those, and never on the entropy path. Graphs in half
+    precision keep divisive normalisation in float32 for its range, which TF32 has.
+    """
+    return graph.precision in ("fp16", "bf16") and not graph.spec.exact
+
+
 def shape_text(shape: tuple[object, ...]) -> str:
     """Return a shape for a message, without quotes: ``[1, 3, height, width]``."""
     return "[" + ", ".join(str(dim) for dim in shape) + "]"

@@ -6,14 +6,22 @@ next to a tie either way. Teacher-forced, nothing else may differ; free-running,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
+from mlic.export import bundle_writer
 from mlic.export.bundle_writer import export_bundle
 from mlic.export.checkpoints import load_checkpoint
+from mlic.export.engines import build_engines
+from mlic.export.split.base import Subgraph
+from mlic.export.weights import half_precision, store_compactly_where_exact
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Array
 from mlic.runtime.backends.base import Graph
@@ -35,11 +43,30 @@ def codec(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Codec
     folder = tmp_path_factory.mktemp(name)
     checkpoint = folder / f"{name}.pth"
     torch.save({"state_dict": filled(name)}, checkpoint)
-    export_bundle(load_checkpoint(checkpoint), folder / "bundle", threads=1)
+    (folder / "half").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle_writer, "trace", _also_in_half_precision(bundle_writer.trace, folder / "half"))
+        export_bundle(load_checkpoint(checkpoint), folder / "bundle", threads=1)
     checkpoint.unlink()
     yield Codec.load(folder / "bundle", threads=1)
-    for file in (folder / "bundle" / "onnx").iterdir():
+    for file in (*(folder / "bundle" / "onnx").iterdir(), *(folder / "half").iterdir()):
         file.unlink()  # hundreds of megabytes each
+
+
+def _also_in_half_precision(
+    trace: Callable[[Subgraph], onnx.ModelProto], folder: Path
+) -> Callable[[Subgraph], onnx.ModelProto]:
+    """Return ``trace``, writing transforms as ``--engine fp16`` has them into ``folder`` too."""
+
+    def traced(subgraph: Subgraph) -> onnx.ModelProto:
+        model = trace(subgraph)
+        if not subgraph.spec.exact:
+            half = half_precision(copy.deepcopy(model))
+            store_compactly_where_exact(half)
+            onnx.save(half, folder / f"{subgraph.spec.name}.onnx")
+        return model
+
+    return traced
 
 
 @pytest.fixture(params=SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
@@ -110,6 +137,23 @@ def test_file_is_as_large_as_its_tables_say(codec: Codec, golden: Golden):
     z_rows = np.broadcast_to(np.arange(trace["z_symbols"].shape[1])[None, :, None, None], trace["z_symbols"].shape)
     bits += ideal_bits(codec, trace["z_symbols"], z_rows, z=True)
     assert len(codec.encode(pixels)) <= bits / 8 * 1.0005 + 110
+
+
+def test_every_graph_builds_ahead_of_time_with_tensorrt_rtx(codec: Codec):
+    """At every size up to 3840x2160, transforms in both precisions, on a machine without a GPU."""
+    pytest.importorskip("tensorrt_rtx")
+    pytest.importorskip("polygraphy")
+    manifest, folder = codec.bundle.manifest, codec.bundle.folder.parent / "half"
+    halves = {
+        name: dataclasses.replace(graph, path=f"{name}.onnx", precision="fp16")
+        for name, graph in manifest.graphs.items()
+        if not graph.spec.exact
+    }
+    half = dataclasses.replace(codec.bundle, folder=folder, manifest=dataclasses.replace(manifest, graphs=halves))
+    builds = build_engines(codec.bundle, "tensorrt-rtx", store=False)
+    builds += build_engines(half, "tensorrt-rtx", store=False)
+    assert len(builds) == len(manifest.graphs) + 3
+    assert [(build.graph, build.problem) for build in builds if build.problem] == []
 
 
 def ideal_bits(codec: Codec, symbols: Array, rows: Array, z: bool = False) -> float:

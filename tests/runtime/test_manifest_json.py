@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlic.runtime.errors import BundleError
-from mlic.runtime.manifest import Padding, StepSpec, TensorSpec
+from mlic.runtime.manifest import DEFAULT_SIZES, Padding, SizeRange, StepSpec, TensorSpec
 from mlic.runtime.manifest_json import json_from_manifest, manifest_from_json
 
 
@@ -38,6 +38,25 @@ def test_writing_and_reading_give_the_same(text):
     manifest = manifest_from_json(text)
     assert manifest_from_json(json_from_manifest(manifest)) == manifest
     assert json_from_manifest(manifest) == text
+
+
+def test_sizes_are_read_and_written(value):
+    value["sizes"] = {"min": [64, 128], "opt": [100, 200], "max": [300, 400]}
+    manifest = manifest_from_json(json.dumps(value))
+    assert manifest.sizes == SizeRange((64, 128), (100, 200), (300, 400))
+    assert "sizes" not in manifest.details
+    assert json.loads(json_from_manifest(manifest)) == value
+
+
+def test_default_sizes_are_not_written(text, value):
+    assert manifest_from_json(text).sizes == DEFAULT_SIZES == SizeRange((64, 64), (512, 768), (2160, 3840))
+    value["sizes"] = {"min": [64, 64], "opt": [512, 768], "max": [2160, 3840]}
+    assert json_from_manifest(manifest_from_json(json.dumps(value))) == text
+
+
+def test_sizes_are_padded_upwards():
+    assert DEFAULT_SIZES.padded(64) == SizeRange((64, 64), (512, 768), (2176, 3840))
+    assert SizeRange((1, 2), (3, 4), (64, 65)).padded(64) == SizeRange((64, 64), (64, 64), (64, 128))
 
 
 def test_unknown_keys_are_kept_as_details(value):
@@ -93,6 +112,15 @@ def test_what_is_no_manifest_is_refused(text, message):
         (["graphs", 0, "inputs", "x", "shape"], [1, 0], "shape holds 0"),
         (["graphs", 0, "inputs", "x", "shape"], [1, "height/0"], "shape holds 'height/0'"),
         (["graphs", 0, "inputs", "x", "shape"], [1, None], "shape holds None"),
+        (["sizes"], [64, 64], r"sizes is \[64, 64\]; expected dict"),
+        (
+            ["sizes"],
+            {"min": [64], "opt": [64, 64], "max": [64, 64]},
+            r"sizes.min is \[64\]; expected \[height, width\]",
+        ),
+        (["sizes"], {"min": [64, 64], "opt": [64, 64]}, "sizes.max is missing"),
+        (["sizes"], {"min": [0, 9], "opt": [9, 9], "max": [9, 9]}, "sizes.height has min 0, opt 9, max 9; expected 1"),
+        (["sizes"], {"min": [9, 8], "opt": [9, 8], "max": [9, 7]}, "sizes.width has min 8, opt 8, max 7"),
         (["steps"], [], "steps is empty"),
         (["steps", 0, "channels"], [2, 2], "channels is"),
         (["steps", 0, "channels"], [0, "2"], "channels is"),
