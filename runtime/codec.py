@@ -282,7 +282,8 @@ class Codec:
         Raises:
             MlicError: as ``decode``; ``EngineMismatchError`` if there are too many.
         """
-        return self._decode_latent(data)
+        decoded = self._decode_latent(data)
+        return decoded._replace(y_hat=np.asarray(decoded.y_hat))
 
     def trace(self, image: UInt8Array | Image) -> dict[str, Any]:
         """Run the encoder and keep everything on the way.
@@ -307,7 +308,7 @@ class Codec:
             "means": tracer.means,
             "indexes": tracer.indexes,
             "symbols": tracer.symbols,
-            "y_hat": state.run(self._graphs["finish"])["y_hat"],
+            "y_hat": np.asarray(state.run(self._graphs["finish"])["y_hat"]),
         }
 
     def replay(self, z_symbols: Array, symbols: Sequence[Array]) -> list[Float32Array]:
@@ -354,7 +355,8 @@ class Codec:
         progress("g_a")
         y = self._graphs["g_a"].run({"x": x})["y"]
         progress("h_a")
-        return y, self._graphs["h_a"].run({"y": y})["z_symbols"]
+        z_symbols = self._graphs["h_a"].run({"y": y})["z_symbols"]
+        return np.asarray(y), np.asarray(z_symbols)  # an engine on a device leaves them there until now
 
     def _state(self, z_symbols: Float32Array, progress: Progress = _silent) -> State:
         """Return the state in which the walk begins."""
@@ -391,6 +393,6 @@ class Codec:
 
     def _synthesise(self, decoded: DecodedLatent, progress: Progress = _silent) -> UInt8Array:
         progress("g_s")
-        x_hat = self._graphs["g_s"].run({"y_hat": decoded.y_hat})["x_hat"]
+        x_hat = np.asarray(self._graphs["g_s"].run({"y_hat": decoded.y_hat})["x_hat"])
         progress("image")
         return pixels_from_x_hat(x_hat, decoded.frame)

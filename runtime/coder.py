@@ -73,7 +73,8 @@ class SymbolEncoder:
             BackendError: scales or means are not finite, or a symbol is too large to be coded.
         """
         assert part is not None
-        _require_finite(step, scales, means)
+        means = np.asarray(means)
+        _require_finite(step, scales=scales, means=means)
         indexes = self._models.entropy.build_indexes(scales)
         symbols = quantize(part, means, f"graph {step.graph}")
         rows = indexes.reshape(-1)
@@ -156,12 +157,12 @@ class SymbolDecoder:
         """Decode one step; see ``Coder.code``.
 
         Raises:
-            BackendError: scales or means are not finite.
+            BackendError: scales are not finite.
             EngineMismatchError: the indexes are not the encoder's, and there is no reading ``pick``.
             CorruptStreamError: an escaped value is impossible.
         """
         assert part is None
-        _require_finite(step, scales, means)
+        _require_finite(step, scales=scales)
         indexes = self._encoder_indexes(step.graph, scales)
         self._checksum = zlib.crc32(indexes.data, self._checksum)
         self._step += 1
@@ -228,7 +229,7 @@ def _channel_rows(shape: tuple[int, ...]) -> Array:
     return np.repeat(np.arange(channels, dtype=np.uint16), height * width)
 
 
-def _require_finite(step: StepSpec, scales: Float32Array, means: Float32Array) -> None:
-    for name, values in (("scales", scales), ("means", means)):
+def _require_finite(step: StepSpec, **arrays: Float32Array) -> None:
+    for name, values in arrays.items():
         if not np.isfinite(values).all():
             raise BackendError(f"graph {step.graph}: {name} hold NaN or infinite values")

@@ -36,7 +36,7 @@ class SymbolTracer:
         """Code one step with the other coder; see ``Coder.code``."""
         symbols = self._coder.code(step, scales, means, part)
         self.scales.append(scales)
-        self.means.append(means)
+        self.means.append(np.asarray(means))
         self.indexes.append(self._entropy.build_indexes(scales))
         self.symbols.append(symbols.astype(np.int32))
         return symbols

@@ -11,6 +11,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from mlic.runtime.arrays import Array, Float32Array, Tensors
 from mlic.runtime.backends.base import Graph
 from mlic.runtime.checkerboard import part_of_y
@@ -41,7 +43,7 @@ class Coder(Protocol):
         Args:
             step: whose turn it is.
             scales: float32 [1, C, H, W or W/2], standard deviations, any sign.
-            means: float32, same shape.
+            means: float32, same shape; may still lie on a device, and only an encoder needs them.
             part: float32, same shape: the step's part of y when encoding; None when decoding.
 
         Returns:
@@ -119,9 +121,10 @@ def visit(step: Step, coder: Coder, state: State, y: Float32Array | None = None)
     """Visit one step: run its graph, code its symbols, and keep them; see ``walk``."""
     outputs = state.run(step.graph)
     spec = step.spec
+    scales = np.asarray(outputs[spec.scales])  # what lies on a device is waited for and copied when it is looked at
     state.begin("coder")
     part = None if y is None else part_of_y(y, spec.channels, spec.positions)
-    state.put(spec.symbols, coder.code(spec, outputs[spec.scales], outputs[spec.means], part))
+    state.put(spec.symbols, coder.code(spec, scales, outputs[spec.means], part))
 
 
 def needed_after(chain: Sequence[GraphSpec]) -> list[frozenset[str]]:

@@ -43,7 +43,10 @@ QualityName = Annotated[
     ),
 ]
 BackendName = Annotated[str, typer.Option(help=f"Engine: {', '.join(NAMES)}.", callback=known_engine)]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all.", show_default=False)]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads; default: all. Not for engines on a GPU.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]

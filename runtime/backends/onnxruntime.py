@@ -73,11 +73,11 @@ class OnnxRuntimeBackend:
         try:
             session = self.open_session(path)
         except Exception as error:  # pybind11 exceptions without a common base
-            raise BackendError(f"graph {graph.spec.name}: {_first_line(error)}") from error
+            raise BackendError(f"graph {graph.spec.name}: {first_line(error)}") from error
         if session.get_providers() != [PROVIDER]:
             raise BackendError(f"graph {graph.spec.name}: runs on {session.get_providers()}; asked for [{PROVIDER!r}]")
-        problems = _differences("input", graph.spec.inputs, session.get_inputs())
-        problems += _differences("output", graph.spec.outputs, session.get_outputs())
+        problems = differences("input", graph.spec.inputs, session.get_inputs())
+        problems += differences("output", graph.spec.outputs, session.get_outputs())
         if problems:
             raise BackendError(f"graph {graph.spec.name}: {'; '.join(problems)}")
         return _Session(graph.spec, session)
@@ -111,11 +111,11 @@ class _Session:
         try:
             outputs = self._session.run(self._outputs, feed)
         except Exception as error:  # pybind11 exceptions without a common base
-            raise BackendError(f"graph {self.spec.name}: {_first_line(error)}") from error
+            raise BackendError(f"graph {self.spec.name}: {first_line(error)}") from error
         return dict(zip(self._outputs, outputs, strict=True))
 
 
-def _differences(side: str, specs: dict[str, TensorSpec], nodes: list[Any]) -> list[str]:
+def differences(side: str, specs: dict[str, TensorSpec], nodes: list[Any]) -> list[str]:
     """Return what is wrong with a session's inputs or outputs."""
     found = {node.name: node for node in nodes}
     problems = []
@@ -156,5 +156,6 @@ def _share_arena(engine: Any) -> bool:
         return _arena_shared
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what went wrong: ONNX Runtime puts places in its own source below it."""
     return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -98,6 +98,8 @@ def test_values_that_are_not_finite_are_errors_of_the_graph(models, value, name)
     case[{"scales": 1, "means": 2}[name]][0].flat[3] = value
     with pytest.raises(BackendError, match=f"graph step_00: {name} hold NaN or infinite"):
         encode(models, case)
+    if name == "means":
+        return  # a decoder does not look at them: they may lie on a device, and NaN in a picture is noticed at its end
     with pytest.raises(BackendError, match=f"graph step_00: {name} hold NaN or infinite"):
         decode(models, stream, case[1], case[2])
 

@@ -31,6 +31,7 @@ def main(
     image: Annotated[Path, typer.Argument(help="Picture with sides that are multiples of 64.")],
     threads: Annotated[int, typer.Option(help="For each engine.")] = 2,
     backend: Annotated[str, typer.Option(help=f"Engine of the runtime: {', '.join(NAMES)}.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where PyTorch computes: cpu, or cuda for the GPU.")] = "cpu",
     repeat: Annotated[int, typer.Option(help="Counted runs of each; one more to warm up is not.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -41,7 +42,7 @@ def main(
     context = multiprocessing.get_context("spawn")
     workers = []
     for serve, arguments in (
-        (_serve_torch, (checkpoint, pixels, threads)),
+        (_serve_torch, (checkpoint, pixels, threads, device)),
         (_serve_runtime, (bundle, pixels, threads, backend)),
     ):
         ours, theirs = context.Pipe()
@@ -88,24 +89,30 @@ def text(rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _serve_torch(pipe: Connection, checkpoint: Path, pixels: UInt8Array, threads: int) -> None:
+def _serve_torch(pipe: Connection, checkpoint: Path, pixels: UInt8Array, threads: int, device: str) -> None:
     import torch  # noqa: PLC0415 - in this process alone
 
     from mlic.export.checkpoints import load_checkpoint  # noqa: PLC0415
     from mlic.tools.bench import eager  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    model: Any = load_checkpoint(checkpoint).model
-    x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float().div(255).contiguous()
+    model: Any = load_checkpoint(checkpoint).model.to(device)
+    x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float().div(255).contiguous().to(device)
+
+    def now() -> float:
+        if device != "cpu":
+            torch.cuda.synchronize(device)  # calls return before the GPU has done what they ask for
+        return time.perf_counter()
+
     with torch.no_grad():
         while pipe.recv() == "run":
-            start = time.perf_counter()
+            start = now()
             y, z_hat = eager.encode(model, x)
-            middle = time.perf_counter()
+            middle = now()
             y_hat = eager.latent(model, y, z_hat)
-            chain = time.perf_counter()
+            chain = now()
             model.synthesis(y_hat)
-            end = time.perf_counter()
+            end = now()
             spent = {"encode": middle - start, "decode": end - middle, "chain": chain - middle}
             pipe.send({f"torch {job}": 1000 * seconds for job, seconds in spent.items()})
 

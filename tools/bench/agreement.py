@@ -27,7 +27,7 @@ from mlic.tools.agreement import Scales, by_step, known, margin, overall, scales
 from mlic.tools.console import reported_errors
 from mlic.tools.engines import aarch64
 from mlic.tools.engines.available import WORKERS, foreign_engines
-from mlic.tools.engines.here import LEVELS, OnnxRuntimeAtLevel
+from mlic.tools.engines.here import LEVELS, OnnxRuntimeAtLevel, engines_on_gpu
 from mlic.tools.engines.worker import WorkerBackend
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -48,7 +48,7 @@ def agreement(
     """Compare engines."""
     with reported_errors("agreement"):
         opened = Bundle.open(bundle)
-        starters = native_engines() | dict(foreign_engines())
+        starters: Starters = native_engines() | engines_on_gpu() | dict(foreign_engines())
         if emulated:
             starters |= emulated_engines()
         if checkpoint is not None:

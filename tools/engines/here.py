@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mlic.runtime.backends import Backend, open_backend
@@ -55,6 +56,12 @@ def engines_here(threads: int | None = None) -> dict[str, Callable[[], Backend]]
         "onnxruntime-none": lambda: OnnxRuntimeAtLevel("none", threads),
         "openvino": lambda: open_backend("openvino", threads),
     }
+    return {name: start for name, start in known.items() if _loads(start)} | engines_on_gpu()
+
+
+def engines_on_gpu() -> dict[str, Callable[[], Backend]]:
+    """Return what opens each engine that can use a GPU here, by name; none where there is no GPU."""
+    known: dict[str, Callable[[], Backend]] = {name: partial(open_backend, name) for name in ("cuda", "tensorrt")}
     return {name: start for name, start in known.items() if _loads(start)}
 
 

@@ -50,7 +50,7 @@ class ChangedScales:
     def changed(self, scales: Array) -> Array:
         """Return scales as this engine gives them, and count a visit."""
         self.visits += 1
-        return self._change(scales).astype(np.float32)
+        return self._change(np.asarray(scales)).astype(np.float32)  # they may lie on a device
 
 
 class _Changed:
