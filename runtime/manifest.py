@@ -132,7 +132,7 @@ class SizeRange:
 
     min: tuple[int, int] = (64, 64)
     opt: tuple[int, int] = (512, 768)
-    max: tuple[int, int] = (2160, 3840)
+    max: tuple[int, int] = (4096, 4096)
 
     def problem(self) -> str | None:
         """Return what is wrong with the range, or None."""

@@ -140,7 +140,7 @@ def test_file_is_as_large_as_its_tables_say(codec: Codec, golden: Golden):
 
 
 def test_every_graph_builds_ahead_of_time_with_tensorrt_rtx(codec: Codec):
-    """At every size up to 3840x2160, transforms in both precisions, on a machine without a GPU."""
+    """At every size up to 4096x4096, transforms in both precisions, on a machine without a GPU."""
     pytest.importorskip("tensorrt_rtx")
     pytest.importorskip("polygraphy")
     manifest, folder = codec.bundle.manifest, codec.bundle.folder.parent / "half"

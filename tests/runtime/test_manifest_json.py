@@ -49,13 +49,13 @@ def test_sizes_are_read_and_written(value):
 
 
 def test_default_sizes_are_not_written(text, value):
-    assert manifest_from_json(text).sizes == DEFAULT_SIZES == SizeRange((64, 64), (512, 768), (2160, 3840))
-    value["sizes"] = {"min": [64, 64], "opt": [512, 768], "max": [2160, 3840]}
+    assert manifest_from_json(text).sizes == DEFAULT_SIZES == SizeRange((64, 64), (512, 768), (4096, 4096))
+    value["sizes"] = {"min": [64, 64], "opt": [512, 768], "max": [4096, 4096]}
     assert json_from_manifest(manifest_from_json(json.dumps(value))) == text
 
 
 def test_sizes_are_padded_upwards():
-    assert DEFAULT_SIZES.padded(64) == SizeRange((64, 64), (512, 768), (2176, 3840))
+    assert SizeRange((60, 64), (500, 768), (2160, 3840)).padded(64) == SizeRange((64, 64), (512, 768), (2176, 3840))
     assert SizeRange((1, 2), (3, 4), (64, 65)).padded(64) == SizeRange((64, 64), (64, 64), (64, 128))
 
 

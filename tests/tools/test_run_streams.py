@@ -37,7 +37,7 @@ def options(bundle_folder: Path) -> list[str]:
 def interrupting(line: str, *arguments: object) -> list[str]:
     """Return a command line of ``mlic-run`` that sends itself SIGINT where ``line`` calls ``stop``."""
     python, flag, code, *rest = command("mlic-run", *arguments)
-    stop = "import os, signal\ndef stop(*a, **k): os.kill(os.getpid(), signal.SIGINT)\n"
+    stop = "import signal\ndef stop(*a, **k): signal.raise_signal(signal.SIGINT)\n"
     return [python, flag, f"{stop}{line}\n{code}", *rest]
 
 

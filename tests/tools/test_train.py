@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -121,7 +120,7 @@ def test_interrupt_finishes_the_step_and_saves_it(number: signal.Signals, make: 
 
     def interrupted() -> None:
         if trainer.step == 1:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         average()
 
     trainer._average = interrupted  # type: ignore[method-assign]
@@ -143,7 +142,7 @@ def test_second_interrupt_stops_at_once_and_keeps_the_last_checkpoint(make: Make
 
     def interrupted() -> None:
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     trainer._average = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):

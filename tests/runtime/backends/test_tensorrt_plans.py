@@ -136,7 +136,7 @@ def test_full_disk_leaves_the_plan_in_hand(load, built, monkeypatch):
 
 def test_sizes_are_those_of_the_manifest_padded(load, built, folder):
     load()
-    assert built[0][3] == BuildOptions(SizeRange((64, 64), (512, 768), (2176, 3840)))
+    assert built[0][3] == BuildOptions(SizeRange((64, 64), (512, 768), (4096, 4096)))
     value = json.loads((folder / "manifest.json").read_text())
     value["sizes"] = {"min": [64, 100], "opt": [100, 130], "max": [300, 400]}
     (folder / "manifest.json").write_text(json.dumps(value))
