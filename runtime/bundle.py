@@ -127,7 +127,9 @@ def _read_tables(where: str, path: Path) -> EntropyModel:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_TABLES_BYTES:
                 raise BundleError(f"{where}: {path.name} unpacks to more than {MAX_TABLES_BYTES} bytes")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            tables: Tensors = {name: arrays[name] for name in arrays.files}
+            # numpy gives a member that is no array as bytes
+            members = {name: arrays[name] for name in arrays.files}
+            tables: Tensors = {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
     except BundleError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file

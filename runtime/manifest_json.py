@@ -160,7 +160,7 @@ class _Object:
 
     def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
         found = self.get(key, str, "")
-        if found and pattern and not pattern.fullmatch(found):
+        if pattern and isinstance(self.value.get(key), str) and not pattern.fullmatch(found):
             self.problem(key, f"is {found!r:.40}; expected {pattern.pattern}")
         return found
 

@@ -115,8 +115,10 @@ class Repair:
         down, up = wide - self._below[indexes], self._above[indexes] - wide
         distances = np.minimum(down, up)
         count = min(self._reach.singles, len(indexes))
-        places = np.argpartition(distances, count - 1)[:count]
-        places = places[np.argsort(distances[places], kind="stable")]
+        limit = np.partition(distances, count - 1)[count - 1]
+        # Equal distances in the order of places: every reader has to take the same candidates
+        places = np.flatnonzero(distances <= limit)
+        places = places[np.argsort(distances[places], kind="stable")][:count]
         places = places[np.isfinite(distances[places])]  # with a table of one entry there is nothing to change to
         ours = indexes[places]
         changed = np.where(up[places] < down[places], ours + 1, ours - 1).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -114,6 +115,18 @@ def test_tables_and_manifest_have_the_same_channels(folder):
 def test_pickles_are_not_loaded(folder):
     rewrite_tables(folder, scale_table=np.array([{}], dtype=object))
     refused(folder, "cannot read tables.npz: Object arrays cannot be loaded")
+
+
+def test_a_member_that_is_no_array_is_as_good_as_none(folder):
+    path = folder / "tables.npz"
+    with np.load(path) as arrays:
+        tables = dict(arrays)
+    del tables["medians"]
+    np.savez(path, **tables)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("medians.npy", b"no array")
+    edit(folder, lambda value: value["tables"].update(sha256=sha256_of(path)))
+    refused(folder, "medians is missing")
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04" + bytes(40), b"\x93NUMPY"])

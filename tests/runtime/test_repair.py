@@ -125,6 +125,13 @@ def test_a_scale_on_a_boundary_and_scales_outside_the_table_are_candidates_for_t
     assert found.distances[:2].tolist() == [0, 0]
 
 
+def test_of_equally_near_scales_the_first_are_candidates():
+    scales = np.full(5000, TABLE[5], np.float32)
+    scales[4000] = TABLE[7]
+    found = Repair(TABLE, CHECKSUMS[16]).candidates(indexes_of(scales), scales)
+    assert found.places.tolist() == list(range(1024))
+
+
 def test_a_table_of_one_entry_has_no_candidates():
     repair = Repair(TABLE[:1], CHECKSUMS[16])
     scales = np.ones(9, np.float32)
