@@ -8,8 +8,12 @@ READY := $(VENV)/.ready
 TYPING := build/typing/mlic
 DEMO_VENV := build/demo-venv
 PHOTO := tests/photos/kodim03.png
+NATIVE := build/native
+FUZZ_SECONDS ?= 30
+# A fuzzer may neither hold more memory nor take longer for one file than any honest file asks for.
+FUZZ := -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 -max_len=4096
 
-.PHONY: test check lint typing unit format engines aarch64 demo clean
+.PHONY: test check lint typing unit format engines aarch64 native fuzz demo clean
 
 test: check
 
@@ -49,6 +53,38 @@ engines: $(READY)
 # ONNX Runtime on arm64, emulated; Debian only, 0.14 GB fetched. Its tests skip where it is not there.
 aarch64: $(READY)
 	$(BIN)/python -m mlic.tools.engines.aarch64
+
+# libmlic: the tests build it with sanitizers in $(NATIVE)/sanitized; here it is built for use and installed into a
+# scratch prefix, and the examples find it there as an outside project would. Needs CMake, a C++17 compiler, zlib and
+# nlohmann's JSON; ONNX Runtime's headers come from a Debian package that is unpacked and not installed.
+native: $(READY)
+	$(BIN)/python -m mlic.tools.engines.native
+	cmake -S runtime/native -B $(NATIVE)/release -DONNXRUNTIME_ROOT=$(CURDIR)/$(NATIVE)/headers -DMLIC_TESTS=ON \
+	  -DMLIC_WERROR=ON
+	cmake --build $(NATIVE)/release --parallel 2
+	rm -rf $(NATIVE)/prefix $(NATIVE)/examples
+	cmake --install $(NATIVE)/release --prefix $(NATIVE)/prefix
+	cmake -S runtime/native/examples -B $(NATIVE)/examples -DCMAKE_PREFIX_PATH=$(CURDIR)/$(NATIVE)/prefix
+	cmake --build $(NATIVE)/examples
+	$(BIN)/python -c "from PIL import Image; Image.open('$(PHOTO)').save('$(NATIVE)/photo.ppm')"
+	MLIC_ONNXRUNTIME=$$($(BIN)/python -m mlic.tools.engines.native | tail -n 1) && export MLIC_ONNXRUNTIME && \
+	  $(NATIVE)/examples/encode runtime/models/mlicpp-n64-m192-medium $(NATIVE)/photo.ppm $(NATIVE)/photo.mlic && \
+	  $(NATIVE)/examples/decode_to_ppm runtime/models/mlicpp-n64-m192-medium $(NATIVE)/photo.mlic $(NATIVE)/decoded.ppm
+
+# libFuzzer, which comes with clang. What it finds lies in $(NATIVE)/fuzz.
+fuzz: $(READY)
+	$(BIN)/python -m mlic.tools.engines.native
+	cmake -S runtime/native -B $(NATIVE)/fuzz -DONNXRUNTIME_ROOT=$(CURDIR)/$(NATIVE)/headers -DMLIC_FUZZ=ON \
+	  -DMLIC_SANITIZE=ON -DMLIC_SHARED=OFF -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g"
+	cmake --build $(NATIVE)/fuzz --parallel 2
+	mkdir -p $(NATIVE)/fuzz/decode $(NATIVE)/fuzz/container
+	$(BIN)/python -m tests.native.seeds $(NATIVE)/fuzz
+	$(NATIVE)/fuzz/fuzz/fuzz_container $(FUZZ) -artifact_prefix=$(NATIVE)/fuzz/ $(NATIVE)/fuzz/container \
+	  $(NATIVE)/fuzz/corpus
+	MLIC_FUZZ_BUNDLE=$(NATIVE)/fuzz/bundle \
+	  MLIC_ONNXRUNTIME=$$($(BIN)/python -m mlic.tools.engines.native | tail -n 1) \
+	  $(NATIVE)/fuzz/fuzz/fuzz_decode $(FUZZ) -artifact_prefix=$(NATIVE)/fuzz/ $(NATIVE)/fuzz/decode $(NATIVE)/fuzz/corpus
 
 # The runtime alone: no torch, no export tools.
 demo:

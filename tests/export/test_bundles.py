@@ -25,6 +25,7 @@ from mlic.export.weights import half_precision, store_compactly_where_exact
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Array
 from mlic.runtime.backends.base import Graph
+from tests.native.programs import Driver, build
 from tests.reference import Golden, filled, load_golden
 
 MODELS = ("mlicpp", "mlicpp_old", "mlicpp_tiny", "stf", "wacnn")
@@ -128,6 +129,16 @@ def test_decoded_picture_is_the_references(codec: Codec, golden: Golden):
     height, width = found.shape[:2]
     expected = np.rint(np.clip(golden["x_hat"][0, :, :height, :width], 0, 1) * 255).transpose(1, 2, 0)
     assert np.abs(found - expected).max() <= 1
+
+
+def test_native_library_writes_the_same_file_and_reads_it(codec: Codec, golden: Golden, tmp_path: Path):
+    driver = Driver(build(sanitized=False), tmp_path)
+    native = driver.open("native", codec.bundle.folder)
+    pixels = _pixels(golden["x"])
+    data = codec.encode(pixels)
+    assert driver.encode(native, pixels) == data
+    np.testing.assert_array_equal(driver.decode(native, data, pixels.shape), codec.decode(data))
+    driver.close()
 
 
 def test_file_is_as_large_as_its_tables_say(codec: Codec, golden: Golden):

@@ -1,0 +1,255 @@
+// The `.mlic` file: same checks in the same order as runtime/container.py. Reading frames the chunks first, then
+// compares the checksum, and judges the contents last: damage is reported as damage, and only an intact file is called
+// unsupported.
+#include "container.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "bytes.hpp"
+#include "checksums.hpp"
+#include "failure.hpp"
+#include "icc_profile.hpp"
+
+namespace mlic {
+namespace {
+
+constexpr size_t header_size = 24;
+constexpr size_t chunk_head_size = 8;
+constexpr size_t crc_size = 4;
+constexpr uint8_t file_version = 1;
+constexpr uint8_t float32_syndrome_code = 1;
+const char *const chunk_order[] = {"LATS", "ESCP", "SYND", "iccp"};
+
+struct Foreign {
+    size_t start;
+    const char *signature;
+    size_t size;
+    const char *name;
+};
+const Foreign foreign_files[] = {
+    {0, "\x89PNG", 4, "a PNG picture"},
+    {0, "\xff\xd8\xff", 3, "a JPEG picture"},
+    {0, "GIF8", 4, "a GIF picture"},
+    {0, "BM", 2, "a BMP picture"},
+    {0, "II*\0", 4, "a TIFF picture"},
+    {0, "MM\0*", 4, "a TIFF picture"},
+    {8, "WEBP", 4, "a WebP picture"},
+    {4, "ftypavif", 8, "an AVIF picture"},
+    {4, "ftyp", 4, "an ISO media file, such as HEIC or MP4"},
+    {0, "\xff\x0a", 2, "a JPEG XL picture"},
+    {4, "JXL ", 4, "a JPEG XL picture"},
+    {0, "%PDF", 4, "a PDF file"},
+    {0, "PK\x03\x04", 4, "a ZIP archive"},
+    {0, "\x1f\x8b", 2, "a gzip file"},
+    {0, "{", 1, "a text file, perhaps JSON"},
+};
+
+struct Chunk {
+    std::string name;
+    size_t start;
+    size_t size;
+};
+
+[[noreturn]] void fail(Status status, const std::string &text, size_t offset) {
+    throw Failure(status, text + " (at byte " + std::to_string(offset) + ")");
+}
+
+[[noreturn]] void corrupt(const std::string &text) { throw Failure(Status::corrupt_stream, text); }
+
+bool is_letter(uint8_t byte) { return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z'); }
+
+std::string hex(uint32_t value, int digits) {
+    std::string text(static_cast<size_t>(digits), '0');
+    for (auto at = text.rbegin(); at != text.rend(); ++at, value >>= 4) *at = "0123456789abcdef"[value & 15];
+    return text;
+}
+
+// The bytes as text, for errors; what cannot be printed becomes a dot.
+std::string printable(Bytes bytes) {
+    std::string text;
+    for (uint8_t byte : bytes) text += byte >= 32 && byte < 127 ? static_cast<char>(byte) : '.';
+    return "'" + text + "'";
+}
+
+// Checks magic, version and that the header is there.
+void check_kind(Bytes data) {
+    const Bytes magic = data.part(0, 4);
+    if (!std::equal(magic.begin(), magic.end(), "MLIC")) {
+        for (const Foreign &one : foreign_files) {
+            if (has(data, one.start, one.size) && std::memcmp(data.data + one.start, one.signature, one.size) == 0) {
+                fail(Status::unsupported_stream, std::string("this is ") + one.name + ", not a .mlic file", 0);
+            }
+        }
+        fail(Status::unsupported_stream, "not a .mlic file: it begins with " + printable(magic), 0);
+    }
+    if (data.size > 4 && data[4] != file_version) {
+        fail(Status::unsupported_stream,
+             "file version " + std::to_string(data[4]) + "; this reader knows version " + std::to_string(file_version),
+             4);
+    }
+    if (data.size < header_size) {
+        fail(Status::truncated_stream,
+             "header needs " + std::to_string(header_size) + " bytes, got " + std::to_string(data.size), data.size);
+    }
+}
+
+void check_side(const char *name, uint32_t value, size_t offset) {
+    if (value < 1 || value > max_side) {
+        fail(Status::corrupt_stream,
+             std::string(name) + " is " + std::to_string(value) + "; expected 1 to " + std::to_string(max_side),
+             offset);
+    }
+}
+
+Header header_from(Bytes data, uint64_t max_pixels) {
+    if (data[5] != float32_syndrome_code) {
+        fail(Status::unsupported_stream, "arithmetic " + std::to_string(data[5]) + "; this reader knows 1", 5);
+    }
+    const uint16_t flags = u16_at(data, 6);
+    if (flags != 0) fail(Status::unsupported_stream, "flags 0x" + hex(flags, 4) + "; this reader knows none", 6);
+    Header header;
+    std::copy_n(data.data + 8, header.model_id.size(), header.model_id.begin());
+    header.width = u32_at(data, 16);
+    header.height = u32_at(data, 20);
+    check_side("width", header.width, 16);
+    check_side("height", header.height, 20);
+    if (uint64_t{header.width} * header.height > max_pixels) {
+        fail(Status::unsupported_stream,
+             "picture of " + std::to_string(header.width) + " x " + std::to_string(header.height) +
+                 " pixels; the limit is " + std::to_string(max_pixels) + " (max_pixels)",
+             16);
+    }
+    return header;
+}
+
+// Returns the chunks up to ENDS; sets where the file ends.
+std::vector<Chunk> frame(Bytes data, size_t &end) {
+    std::vector<Chunk> chunks;
+    size_t position = header_size;
+    while (true) {
+        if (!has(data, position, chunk_head_size)) {
+            fail(Status::truncated_stream, "chunk header needs 8 bytes, got " + std::to_string(data.size - position),
+                 position);
+        }
+        const size_t length = u32_at(data, position);
+        const Bytes name = data.part(position + 4, 4);
+        if (!std::all_of(name.begin(), name.end(), is_letter)) {
+            fail(Status::corrupt_stream, "chunk name " + printable(name) + "; expected four letters", position + 4);
+        }
+        const Chunk chunk{std::string(name.begin(), name.end()), position + chunk_head_size, length};
+        const bool last = chunk.name == "ENDS";
+        if (last && length != crc_size) {
+            fail(Status::corrupt_stream, "ENDS has " + std::to_string(length) + " bytes; expected 4", chunk.start);
+        }
+        if (!has(data, chunk.start, length)) {
+            fail(Status::truncated_stream,
+                 "chunk " + chunk.name + " needs " + std::to_string(length) + " bytes, got " +
+                     std::to_string(data.size - chunk.start),
+                 data.size);
+        }
+        position = chunk.start + length;
+        if (last) break;
+        chunks.push_back(chunk);
+    }
+    if (data.size > position) {
+        fail(Status::corrupt_stream, std::to_string(data.size - position) + " bytes follow the end of the file",
+             position);
+    }
+    end = position;
+    return chunks;
+}
+
+// Returns the chunks that this version knows, in the order of `chunk_order`; null where there is none.
+std::array<const Chunk *, 4> known_chunks(const std::vector<Chunk> &chunks) {
+    std::array<const Chunk *, 4> known{};
+    std::set<std::string> seen;
+    size_t last = 0;
+    for (const Chunk &chunk : chunks) {
+        const size_t head = chunk.start - chunk_head_size;
+        if (!seen.insert(chunk.name).second) {
+            fail(Status::corrupt_stream, "chunk " + chunk.name + " occurs twice", head);
+        }
+        const auto found = std::find(std::begin(chunk_order), std::end(chunk_order), chunk.name);
+        if (found == std::end(chunk_order)) {
+            if (chunk.name[0] >= 'A' && chunk.name[0] <= 'Z') {
+                fail(Status::unsupported_stream, "critical chunk " + chunk.name + " is unknown to this reader",
+                     head + 4);
+            }
+            continue;
+        }
+        const auto place = static_cast<size_t>(found - std::begin(chunk_order));
+        if (place < last) fail(Status::corrupt_stream, "chunk " + chunk.name + " stands too late", head);
+        last = place;
+        known[place] = &chunk;
+    }
+    std::string missing = known[0] ? "" : "LATS";
+    if (!known[2]) missing += missing.empty() ? "SYND" : ", SYND";
+    if (!missing.empty()) corrupt("chunks are missing: " + missing);
+    return known;
+}
+
+void put_chunk(std::vector<uint8_t> &file, const char *name, Bytes contents) {
+    if (contents.size > UINT32_MAX) {
+        throw Failure(Status::invalid_argument, std::string("chunk ") + name + " is too large");
+    }
+    put_u32(file, static_cast<uint32_t>(contents.size));
+    file.insert(file.end(), name, name + 4);
+    put(file, contents);
+}
+
+}  // namespace
+
+Bitstream read_container(const uint8_t *bytes, size_t size, uint64_t max_pixels) {
+    const Bytes data(bytes, size);
+    check_kind(data);
+    size_t end = 0;
+    const std::vector<Chunk> chunks = frame(data, end);
+    const uint32_t stored = u32_at(data, end - crc_size);
+    const uint32_t computed = crc32_of(data.part(0, end - crc_size));
+    if (stored != computed) {
+        fail(Status::corrupt_stream, "checksum is " + hex(stored, 8) + ", the contents have " + hex(computed, 8),
+             end - crc_size);
+    }
+    Bitstream stream;
+    static_cast<Header &>(stream) = header_from(data, max_pixels);
+    const std::array<const Chunk *, 4> known = known_chunks(chunks);
+    const auto contents = [&](const Chunk &chunk) { return data.part(chunk.start, chunk.size); };
+    if (known[0]->size % 4 != 0) {
+        corrupt("LATS has " + std::to_string(known[0]->size) + " bytes; expected a multiple of 4");
+    }
+    if (known[1] && known[1]->size == 0) corrupt("ESCP is empty; expected no such chunk");
+    if (known[3]) stream.icc_profile = decompress_profile(contents(*known[3]));
+    stream.latents = contents(*known[0]).copy();
+    if (known[1]) stream.escapes = contents(*known[1]).copy();
+    stream.syndromes = contents(*known[2]).copy();
+    return stream;
+}
+
+Header read_header(const uint8_t *data, size_t size, uint64_t max_pixels) {
+    check_kind(Bytes(data, size));
+    return header_from(Bytes(data, size), max_pixels);
+}
+
+std::vector<uint8_t> write_container(const Bitstream &stream) {
+    const auto side_is_fine = [](uint32_t side) { return side >= 1 && side <= max_side; };
+    if (!side_is_fine(stream.width) || !side_is_fine(stream.height) || stream.arithmetic != float32_syndrome ||
+        stream.latents.size() % 4 != 0) {
+        throw Failure(Status::invalid_argument, "sides, arithmetic or words cannot be written to a file");
+    }
+    std::vector<uint8_t> file{'M', 'L', 'I', 'C', file_version, float32_syndrome_code, 0, 0};
+    file.insert(file.end(), stream.model_id.begin(), stream.model_id.end());
+    put_u32(file, stream.width);
+    put_u32(file, stream.height);
+    put_chunk(file, "LATS", stream.latents);
+    if (!stream.escapes.empty()) put_chunk(file, "ESCP", stream.escapes);
+    put_chunk(file, "SYND", stream.syndromes);
+    if (stream.icc_profile) put_chunk(file, "iccp", compress_profile(*stream.icc_profile));
+    put_u32(file, crc_size);
+    file.insert(file.end(), {'E', 'N', 'D', 'S'});
+    put_u32(file, crc32_of(file));  // CRC last: it covers the header
+    return file;
+}
+
+}  // namespace mlic

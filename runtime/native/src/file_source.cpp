@@ -1,0 +1,100 @@
+// Files of a bundle in a folder, and in memory.
+#include "file_source.hpp"
+
+#include <algorithm>
+#include <fstream>
+
+#include "failure.hpp"
+#include "sha256.hpp"
+
+namespace mlic {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t block = 1U << 20;
+
+[[noreturn]] void refuse(const std::string &text) { throw Failure(Status::bad_bundle, text); }
+
+// Whether a path could lie inside, whatever is on disk.
+bool is_relative_within(const std::string &path) {
+    if (path.empty() || path[0] == '/' || path.find('\0') != std::string::npos ||
+        path.find('\\') != std::string::npos) {
+        return false;
+    }
+    const fs::path parts(path);
+    return !parts.is_absolute() && std::find(parts.begin(), parts.end(), fs::path("..")) == parts.end();
+}
+
+// Calls `take` for one block after another; throws if the file cannot be read to its end.
+template <typename Take>
+void read_blocks(const fs::path &path, Take take) {
+    std::ifstream file(path, std::ios::binary);
+    std::vector<uint8_t> bytes(block);
+    while (file) {
+        file.read(reinterpret_cast<char *>(bytes.data()), static_cast<std::streamsize>(block));
+        take(Bytes(bytes.data(), static_cast<size_t>(file.gcount())));
+    }
+    if (!file.eof()) refuse("cannot read " + path.string());
+}
+
+}  // namespace
+
+void FolderSource::check() const {
+    std::error_code error;
+    if (!fs::is_directory(folder_, error)) refuse("bundle " + name() + ": there is no such folder");
+}
+
+bool FolderSource::is_inside(const std::string &path) const {
+    if (!is_relative_within(path)) return false;
+    std::error_code error;
+    const fs::path folder = fs::weakly_canonical(folder_, error);
+    if (error) return false;
+    const fs::path file = fs::weakly_canonical(folder_ / path, error);
+    if (error) return false;
+    return std::mismatch(folder.begin(), folder.end(), file.begin(), file.end()).first == folder.end();
+}
+
+bool FolderSource::is_file(const std::string &path) const {
+    std::error_code error;
+    return fs::is_regular_file(folder_ / path, error);
+}
+
+std::vector<uint8_t> FolderSource::read(const std::string &path, uint64_t limit) const {
+    std::vector<uint8_t> contents;
+    read_blocks(folder_ / path, [&](Bytes bytes) {
+        if (bytes.size > limit - contents.size()) {
+            refuse(path + " is larger than " + std::to_string(limit) + " bytes");
+        }
+        put(contents, bytes);
+    });
+    return contents;
+}
+
+std::string FolderSource::sha256(const std::string &path) const {
+    Sha256 digest;
+    read_blocks(folder_ / path, [&](Bytes bytes) { digest.add(bytes); });
+    return digest.finish();
+}
+
+bool MemorySource::is_inside(const std::string &path) const { return is_relative_within(path); }
+
+Bytes MemorySource::in_memory(const std::string &path) const {
+    const auto found = files_.find(path);
+    if (found == files_.end()) refuse("missing " + path);
+    return found->second;
+}
+
+std::vector<uint8_t> MemorySource::read(const std::string &path, uint64_t limit) const {
+    const Bytes bytes = in_memory(path);
+    if (bytes.size > limit) refuse(path + " is larger than " + std::to_string(limit) + " bytes");
+    return bytes.copy();
+}
+
+std::string MemorySource::sha256(const std::string &path) const {
+    Sha256 digest;
+    digest.add(in_memory(path));
+    return digest.finish();
+}
+
+}  // namespace mlic

@@ -1,0 +1,118 @@
+// uint8 rows to float32 planes and back, padding and cropping.
+#include "image.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "failure.hpp"
+#include "rounding.hpp"
+
+namespace mlic {
+namespace {
+
+bool holds_nan(const float *values, size_t count) {
+    int found = 0;  // gathered without a branch, so that the compiler takes many at once
+    for (size_t place = 0; place < count; ++place) found |= values[place] != values[place] ? 1 : 0;
+    return found != 0;
+}
+
+// Clipped to 0..1, times 255, rounded to the nearest, ties to even. `from` holds no NaN.
+void bytes_from_floats(const float *from, size_t count, uint8_t *to) {
+    size_t place = 0;
+#if defined(__SSE2__)
+    const __m128 zero = _mm_setzero_ps(), one = _mm_set1_ps(1), largest = _mm_set1_ps(255);
+    const auto four = [&](size_t first) {
+        const __m128 clipped = _mm_min_ps(_mm_max_ps(_mm_loadu_ps(from + first), zero), one);
+        return _mm_cvtps_epi32(_mm_mul_ps(clipped, largest));
+    };
+    for (; place + 16 <= count; place += 16) {
+        const __m128i low = _mm_packs_epi32(four(place), four(place + 4));
+        const __m128i high = _mm_packs_epi32(four(place + 8), four(place + 12));
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(to + place), _mm_packus_epi16(low, high));
+    }
+#endif
+    for (; place < count; ++place) {
+        float value = from[place] > 0.0F ? from[place] : 0.0F;
+        value = value < 1.0F ? value : 1.0F;
+        to[place] = static_cast<uint8_t>(rounded(value * 255.0F));
+    }
+}
+
+}  // namespace
+
+Frame Frame::around(int64_t height, int64_t width, const Padding &padding) {
+    const auto padded = [&](int64_t side) {
+        return (side + padding.multiple - 1) / padding.multiple * padding.multiple;
+    };
+    Frame frame{height, width, padded(height), padded(width), 0, 0};
+    if (padding.placement == Padding::Placement::centre) {
+        frame.top = (frame.padded_height - height) / 2;
+        frame.left = (frame.padded_width - width) / 2;
+    }
+    return frame;
+}
+
+std::vector<float> x_from_pixels(const uint8_t *pixels, size_t stride, unsigned channels, const Frame &frame,
+                                 const Padding &padding) {
+    if (channels != 1 && channels != 3) throw Failure(Status::invalid_argument, "a picture has 1 or 3 channels");
+    std::array<float, 256> values;
+    for (size_t value = 0; value < 256; ++value) values[value] = static_cast<float>(value) / 255.0F;
+    const auto across = static_cast<size_t>(frame.padded_width), down = static_cast<size_t>(frame.padded_height);
+    const auto width = static_cast<size_t>(frame.width), height = static_cast<size_t>(frame.height);
+    const auto left = static_cast<size_t>(frame.left), top = static_cast<size_t>(frame.top);
+    std::vector<float> x(3 * down * across, 0.0F);
+    const bool edge = padding.fill == Padding::Fill::edge;
+    for (size_t channel = 0; channel < 3; ++channel) {
+        float *plane = x.data() + channel * down * across;
+        for (size_t row = 0; row < height; ++row) {
+            const uint8_t *from = pixels + row * stride + (channels == 3 ? channel : 0);
+            float *line = plane + (top + row) * across;
+            for (size_t column = 0; column < width; ++column) line[left + column] = values[from[column * channels]];
+            if (!edge) continue;
+            std::fill(line, line + left, line[left]);
+            std::fill(line + left + width, line + across, line[left + width - 1]);
+        }
+        if (!edge) continue;
+        const float *first = plane + top * across, *last = plane + (top + height - 1) * across;
+        for (size_t row = 0; row < top; ++row) std::copy(first, first + across, plane + row * across);
+        for (size_t row = top + height; row < down; ++row) std::copy(last, last + across, plane + row * across);
+    }
+    return x;
+}
+
+void pixels_from_x_hat(View<float> x_hat, const Frame &frame, uint8_t *pixels, size_t stride) {
+    const auto across = static_cast<size_t>(frame.padded_width), down = static_cast<size_t>(frame.padded_height);
+    if (x_hat.size != 3 * down * across) {
+        throw Failure(Status::engine_failed, "graph g_s returned " + std::to_string(x_hat.size) + " values");
+    }
+    const auto width = static_cast<size_t>(frame.width), height = static_cast<size_t>(frame.height);
+    const auto line = [&](size_t channel, size_t row) {
+        return x_hat.data + (channel * down + static_cast<size_t>(frame.top) + row) * across + frame.left;
+    };
+    // All of it before the first byte is written: a picture that fails leaves the caller's memory as it was
+    for (size_t row = 0; row < 3 * height; ++row) {
+        if (holds_nan(line(row / height, row % height), width)) {
+            throw Failure(Status::engine_failed, "graph g_s returned NaN");
+        }
+    }
+    std::vector<uint8_t> bytes(3 * width);  // of a row, channel by channel
+    for (size_t row = 0; row < height; ++row) {
+        for (size_t channel = 0; channel < 3; ++channel) {
+            bytes_from_floats(line(channel, row), width, bytes.data() + channel * width);
+        }
+        const uint8_t *red = bytes.data(), *green = red + width, *blue = green + width;
+        uint8_t *to = pixels + row * stride;
+        for (size_t column = 0; column < width; ++column, to += 3) {
+            to[0] = red[column];
+            to[1] = green[column];
+            to[2] = blue[column];
+        }
+    }
+}
+
+}  // namespace mlic

@@ -1,0 +1,35 @@
+// Pictures as the graphs see them: twin of runtime/image.py, equal to the last bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "bytes.hpp"
+#include "manifest.hpp"
+
+namespace mlic {
+
+// Where a picture lies in its padded version; all in pixels.
+struct Frame {
+    int64_t height;
+    int64_t width;
+    int64_t padded_height;
+    int64_t padded_width;
+    int64_t top;   // rows above the picture
+    int64_t left;  // columns left of it
+
+    // The frame of a picture with sides of 1..2^20; odd remainders of `centre` go right and below.
+    static Frame around(int64_t height, int64_t width, const Padding &padding);
+};
+
+// The padded picture as the analysis transform takes it: [1, 3, padded height, padded width] in 0..1. `pixels` are
+// frame.height rows, `stride` bytes apart, of `channels` bytes a pixel: 3, or 1 for grey.
+std::vector<float> x_from_pixels(const uint8_t *pixels, size_t stride, unsigned channels, const Frame &frame,
+                                 const Padding &padding);
+
+// Writes the picture inside a synthesised one: clipped, rounded to the nearest, ties to even, 3 bytes a pixel, rows
+// `stride` bytes apart. `x_hat` is [1, 3, padded height, padded width]. Throws Failure(engine_failed) at NaN.
+void pixels_from_x_hat(View<float> x_hat, const Frame &frame, uint8_t *pixels, size_t stride);
+
+}  // namespace mlic

@@ -1,0 +1,42 @@
+// Dimensions, tensors and steps as text and as numbers.
+#include "manifest.hpp"
+
+namespace mlic {
+
+int64_t Dim::evaluate(int64_t height, int64_t width) const {
+    if (side == Side::fixed) return number;
+    return (side == Side::height ? height : width) / (number ? number : 1);
+}
+
+std::string Dim::text() const {
+    if (side == Side::fixed) return std::to_string(number);
+    return (side == Side::height ? "height" : "width") + (number ? "/" + std::to_string(number) : "");
+}
+
+std::vector<int64_t> TensorSpec::concrete(int64_t height, int64_t width) const {
+    std::vector<int64_t> sizes;
+    for (const Dim &dim : shape) sizes.push_back(dim.evaluate(height, width));
+    return sizes;
+}
+
+std::string TensorSpec::text() const {
+    std::string dims;
+    for (const Dim &dim : shape) dims += (dims.empty() ? "" : ", ") + dim.text();
+    return dtype + " [" + dims + "]";
+}
+
+int64_t StepSpec::size(int64_t height, int64_t width) const {
+    const int64_t columns = width / (positions == Positions::all ? latent_stride : 2 * latent_stride);
+    return channels() * (height / latent_stride) * columns;
+}
+
+std::string StepSpec::renamed(const char *what) const {
+    std::string name = graph;
+    const std::string step = "step", other = what;
+    for (size_t at = name.find(step); at != std::string::npos; at = name.find(step, at + other.size())) {
+        name.replace(at, step.size(), other);
+    }
+    return name;
+}
+
+}  // namespace mlic

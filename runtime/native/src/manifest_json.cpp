@@ -1,0 +1,273 @@
+// manifest.json to Manifest: the same entries are refused as in runtime/manifest_json.py, and a few sizes more.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "failure.hpp"
+#include "manifest.hpp"
+
+namespace mlic {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int most_nested = 500;  // Python gives up at about 1000
+constexpr int format_version = 1;
+
+[[noreturn]] void refuse(const std::string &text) { throw Failure(Status::bad_bundle, text); }
+
+// The beginning of a value, for errors.
+std::string shown(const Json &value) { return value.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 40); }
+
+bool is_hex(const std::string &text, size_t digits) {
+    return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+// A whole number that fits; JSON's may be larger.
+std::optional<int64_t> integer_from(const Json &value) {
+    if (!value.is_number_integer()) return std::nullopt;
+    if (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX) return std::nullopt;
+    return value.get<int64_t>();
+}
+
+// "height", "width", "height/N" or "width/N"; a number of 1 or more.
+std::optional<Dim> dim_from(const Json &value) {
+    if (!value.is_string()) {
+        const std::optional<int64_t> number = integer_from(value);
+        return number && *number >= 1 ? std::optional(Dim{Dim::Side::fixed, *number}) : std::nullopt;
+    }
+    const auto &text = value.get_ref<const std::string &>();
+    const size_t slash = std::min(text.find('/'), text.size());
+    const std::string side = text.substr(0, slash), divisor = text.substr(slash);
+    Dim dim{side == "height" ? Dim::Side::height : Dim::Side::width, 0};
+    if (side != "height" && side != "width") return std::nullopt;
+    if (divisor.empty()) return dim;
+    const bool digits = divisor.find_first_not_of("0123456789", 1) == std::string::npos;
+    if (!digits || divisor.size() < 2 || divisor.size() > 10 || divisor[1] == '0') return std::nullopt;
+    dim.number = std::stoll(divisor.substr(1));
+    return dim;
+}
+
+// One JSON object being read: notes every problem and goes on with a stand-in.
+class Object {
+   public:
+    Object(const Json *value, std::string where, std::vector<std::string> &problems)
+        : value_(value), where_(std::move(where)), problems_(problems) {}
+
+    void problem(const std::string &key, const std::string &text) { problems_.push_back(where_ + key + " " + text); }
+    bool has(const char *key) const { return value_ && value_->contains(key); }
+
+    // The entry if it has the type, else null and a problem.
+    const Json *get(const std::string &key, bool (Json::*is)() const noexcept, const char *kind) {
+        const auto found = value_ ? value_->find(key) : Json::const_iterator();
+        if (!value_ || found == value_->end()) {
+            problem(key, "is missing");
+            return nullptr;
+        }
+        if (((*found).*is)()) return &*found;
+        problem(key, "is " + shown(*found) + "; expected " + kind);
+        return nullptr;
+    }
+
+    Object object(const std::string &key) {
+        return Object(get(key, &Json::is_object, "dict"), where_ + key + ".", problems_);
+    }
+
+    std::vector<Object> objects(const char *key) {
+        const Json *entries = get(key, &Json::is_array, "list");
+        std::vector<Object> found;
+        if (!entries) return found;
+        if (entries->empty()) problem(key, "is empty");
+        for (size_t index = 0; index < entries->size(); ++index) {
+            const Json &entry = (*entries)[index];
+            const std::string name = std::string(key) + "[" + std::to_string(index) + "]";
+            if (!entry.is_object()) {
+                problem(name, "is " + shown(entry) + "; expected dict");
+            } else {
+                found.emplace_back(&entry, where_ + name + ".", problems_);
+            }
+        }
+        return found;
+    }
+
+    std::string text(const char *key, size_t hex_digits = 0) {
+        const Json *found = get(key, &Json::is_string, "str");
+        if (!found) return "";
+        if (hex_digits > 0 && !is_hex(*found, hex_digits)) {
+            problem(key, "is " + shown(*found) + "; expected " + std::to_string(hex_digits) + " digits 0-9a-f");
+        }
+        return *found;
+    }
+
+    std::string choice(const char *key, const std::vector<std::string> &choices) {
+        const Json *found = get(key, &Json::is_string, "str");
+        if (!found) return "";
+        if (std::find(choices.begin(), choices.end(), *found) == choices.end()) {
+            std::string all;
+            for (const std::string &one : choices) all += (all.empty() ? "" : ", ") + one;
+            problem(key, "is " + shown(*found) + "; expected one of " + all);
+        }
+        return *found;
+    }
+
+    int64_t number(const char *key, int64_t most) {
+        const Json *found = get(key, &Json::is_number_integer, "int");
+        const std::optional<int64_t> value = found ? integer_from(*found) : 1;
+        if (value && *value >= 1 && *value <= most) return *value;
+        problem(key, "is " + shown(*found) + "; expected 1 to " + std::to_string(most));
+        return 1;
+    }
+
+    bool flag(const char *key, bool otherwise) {
+        const Json *found = get(key, &Json::is_boolean, "bool");
+        return found ? found->get<bool>() : otherwise;
+    }
+
+    // Two whole numbers.
+    std::optional<std::array<int64_t, 2>> pair(const char *key, const char *expected) {
+        const Json *found = get(key, &Json::is_array, "list");
+        if (!found) return std::nullopt;
+        if (found->size() == 2) {
+            const std::optional<int64_t> first = integer_from((*found)[0]), second = integer_from((*found)[1]);
+            if (first && second) return std::array<int64_t, 2>{*first, *second};
+        }
+        problem(key, "is " + shown(*found) + "; expected " + expected);
+        return std::nullopt;
+    }
+
+    Tensors tensors() {
+        Tensors found;
+        if (!value_) return found;
+        for (const auto &[name, unused] : value_->items()) {
+            Object tensor = object(name);
+            TensorSpec &spec = found[name];
+            if (const Json *shape = tensor.get("shape", &Json::is_array, "list")) {
+                for (const Json &entry : *shape) {
+                    const std::optional<Dim> dim = dim_from(entry);
+                    if (dim) {
+                        spec.shape.push_back(*dim);
+                    } else {
+                        tensor.problem("shape",
+                                       "holds " + shown(entry) + "; expected a positive number, height/N or width/N");
+                    }
+                }
+            }
+            spec.dtype = tensor.choice("dtype", {"float32", "float16", "int32", "int64", "uint8"});
+        }
+        return found;
+    }
+
+   private:
+    const Json *value_;  // null stands for an object that is not there, which has been noted
+    std::string where_;
+    std::vector<std::string> &problems_;
+};
+
+GraphFile graph_from(Object &entry) {
+    GraphFile graph;
+    graph.spec.name = entry.text("name");
+    graph.spec.inputs = entry.object("inputs").tensors();
+    graph.spec.outputs = entry.object("outputs").tensors();
+    graph.spec.exact = entry.flag("exact", true);
+    graph.path = entry.text("path");
+    graph.sha256 = entry.text("sha256", 64);
+    graph.precision = entry.text("precision");
+    return graph;
+}
+
+StepSpec step_from(Object &entry) {
+    StepSpec step;
+    const char *expected = "[first, end] with 0 <= first < end";
+    if (const auto channels = entry.pair("channels", expected)) {
+        if (0 <= (*channels)[0] && (*channels)[0] < (*channels)[1]) {
+            step.first_channel = (*channels)[0];
+            step.end_channel = (*channels)[1];
+        } else {
+            entry.problem("channels", std::string("is out of order; expected ") + expected);
+        }
+    }
+    const std::string positions = entry.choice("positions", {"all", "anchor", "nonanchor"});
+    step.positions = positions == "anchor"      ? Positions::anchor
+                     : positions == "nonanchor" ? Positions::nonanchor
+                                                : Positions::all;
+    step.graph = entry.text("graph");
+    return step;
+}
+
+SizeRange sizes_from(Object entry) {
+    const char *expected = "[height, width]";
+    const auto min = entry.pair("min", expected), opt = entry.pair("opt", expected), max = entry.pair("max", expected);
+    if (!min || !opt || !max) return {};
+    for (size_t side = 0; side < 2; ++side) {
+        if (!(1 <= (*min)[side] && (*min)[side] <= (*opt)[side] && (*opt)[side] <= (*max)[side])) {
+            entry.problem(side == 0 ? "height" : "width", "has sizes out of order; expected 1 <= min <= opt <= max");
+        }
+    }
+    return {*min, *opt, *max};
+}
+
+Json parsed(Bytes text) {
+    const auto check_depth = [](int depth, Json::parse_event_t, Json &) {
+        if (depth > most_nested) refuse("manifest.json is not JSON: nested too deeply");
+        return true;
+    };
+    try {
+        return Json::parse(text.begin(), text.end(), check_depth);
+    } catch (const Json::exception &error) {
+        refuse(std::string("manifest.json is not JSON: ") + error.what());
+    }
+}
+
+}  // namespace
+
+Manifest manifest_from_json(Bytes text) {
+    const Json value = parsed(text);
+    if (!value.is_object() || value.value("format", Json()) != "mlic-bundle") {
+        refuse("manifest.json is not the manifest of a bundle: its format is not 'mlic-bundle'");
+    }
+    const Json version = value.value("format_version", Json());
+    const std::optional<int64_t> number = integer_from(version);
+    if (!number || *number < 1 || *number > format_version) {
+        refuse("bundle format version " + shown(version) + "; this reader knows 1 to " +
+               std::to_string(format_version));
+    }
+    std::vector<std::string> problems;
+    Object root(&value, "", problems);
+    Object latent = root.object("latent"), tables = root.object("tables"), padding = root.object("padding");
+    Manifest manifest;
+    const std::string model_id = root.text("model_id", 16);
+    for (size_t byte = 0; is_hex(model_id, 16) && byte < 8; ++byte) {
+        manifest.model_id[byte] = static_cast<uint8_t>(std::stoul(model_id.substr(2 * byte, 2), nullptr, 16));
+    }
+    bool twice = false;
+    for (Object &entry : root.objects("graphs")) {
+        GraphFile graph = graph_from(entry);
+        const std::string name = graph.spec.name;
+        twice = !manifest.graphs.emplace(name, std::move(graph)).second || twice;
+    }
+    manifest.name = root.text("name");
+    manifest.architecture = root.text("architecture");
+    manifest.variant = root.text("variant");
+    manifest.arithmetic = root.text("arithmetic");
+    manifest.engine = root.text("engine");
+    manifest.padding.multiple = padding.number("multiple", max_multiple);
+    const bool centre = padding.choice("placement", {"top-left", "centre"}) == "centre";
+    manifest.padding.placement = centre ? Padding::Placement::centre : Padding::Placement::top_left;
+    const bool edge = padding.choice("fill", {"zeros", "edge"}) == "edge";
+    manifest.padding.fill = edge ? Padding::Fill::edge : Padding::Fill::zeros;
+    manifest.y_channels = latent.number("y_channels", max_channels);
+    manifest.z_channels = latent.number("z_channels", max_channels);
+    manifest.tables_path = tables.text("path");
+    manifest.tables_sha256 = tables.text("sha256", 64);
+    for (Object &entry : root.objects("steps")) manifest.steps.push_back(step_from(entry));
+    if (root.has("sizes")) manifest.sizes = sizes_from(root.object("sizes"));
+    if (twice) problems.emplace_back("graphs: a name occurs twice");
+    if (!problems.empty()) {
+        std::string all;
+        for (const std::string &problem : problems) all += (all.empty() ? "" : "; ") + problem;
+        refuse("manifest.json: " + all);
+    }
+    return manifest;
+}
+
+}  // namespace mlic

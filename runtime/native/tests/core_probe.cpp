@@ -1,0 +1,303 @@
+// Shows the parts below the codec to tests/native/test_core.py, one request at a time.
+#include <optional>
+
+#include "ans.hpp"
+#include "bundle.hpp"
+#include "checkerboard.hpp"
+#include "container.hpp"
+#include "escape.hpp"
+#include "image.hpp"
+#include "probe_io.hpp"
+#include "sha256.hpp"
+#include "syndrome.hpp"
+
+namespace {
+
+using namespace mlic;
+using probe::Answer;
+using probe::Arguments;
+using probe::Blob;
+using probe::blob;
+using probe::number;
+
+std::optional<EntropyModel> model;  // set by "tables", used by what follows
+
+const FrequencyTables &tables_of(Arguments &arguments) { return arguments.text() == "z" ? model->z() : model->y(); }
+
+Answer header_answer(const Header &header) {
+    return {Blob(header.model_id.begin(), header.model_id.end()), number(header.width), number(header.height),
+            blob(header.arithmetic)};
+}
+
+Answer read_container_answer(Arguments &arguments) {
+    const auto &file = arguments.bytes();
+    // A buffer of its own, so that AddressSanitizer sees the first byte behind it.
+    const Bitstream stream = read_container(file.data(), file.size(), arguments.number<uint64_t>());
+    Answer answer = header_answer(stream);
+    answer.insert(answer.end(), {stream.latents, stream.escapes, stream.syndromes});
+    if (stream.icc_profile) answer.push_back(*stream.icc_profile);
+    return answer;
+}
+
+Answer read_header_answer(Arguments &arguments) {
+    const auto &file = arguments.bytes();
+    return header_answer(read_header(file.data(), file.size(), arguments.number<uint64_t>()));
+}
+
+Answer write_container_answer(Arguments &arguments) {
+    Bitstream stream;
+    const auto &model_id = arguments.bytes();
+    std::copy_n(model_id.begin(), 8, stream.model_id.begin());
+    stream.width = arguments.number<uint32_t>();
+    stream.height = arguments.number<uint32_t>();
+    stream.latents = arguments.bytes();
+    stream.escapes = arguments.bytes();
+    stream.syndromes = arguments.bytes();
+    if (arguments.left() > 0) stream.icc_profile = arguments.bytes();
+    return {write_container(stream)};
+}
+
+Answer bundle_answer(const Bundle &bundle) {
+    const Manifest &manifest = bundle.manifest();
+    std::string steps;
+    for (const StepSpec &step : manifest.steps) {
+        steps += step.graph + " " + std::to_string(step.first_channel) + " " + std::to_string(step.end_channel) + " " +
+                 std::to_string(step.size(128, 192)) + " " + step.scales() + " " + step.symbols() + "\n";
+    }
+    std::string graphs;
+    for (const auto &[name, graph] : manifest.graphs) {
+        graphs += name + " " + graph.path + " " + graph.sha256 + " " + (graph.spec.exact ? "exact" : "free");
+        for (const auto &[input, spec] : graph.spec.inputs) graphs += " " + input + " " + spec.text();
+        for (const auto &[output, spec] : graph.spec.outputs) {
+            graphs += " " + output;
+            for (int64_t side : spec.concrete(128, 192)) graphs += " " + std::to_string(side);
+        }
+        graphs += "\n";
+    }
+    return {blob(manifest.name),
+            Blob(manifest.model_id.begin(), manifest.model_id.end()),
+            blob(steps),
+            blob(graphs),
+            blob(bundle.entropy().scale_table()),
+            blob(bundle.entropy().y().frequencies),
+            blob(bundle.entropy().z().offsets)};
+}
+
+Answer open_memory(Arguments &arguments) {
+    std::map<std::string, Bytes> files;
+    while (arguments.left() > 0) {
+        const std::string name = arguments.text();
+        files[name] = arguments.bytes();
+    }
+    return bundle_answer(Bundle::open(std::make_shared<MemorySource>(std::move(files))));
+}
+
+Answer ans_encode(Arguments &arguments) {
+    const CoderTables y(model->y()), z(model->z());
+    AnsEncoder encoder;
+    while (arguments.left() > 0) {
+        const bool of_z = arguments.text() == "z";
+        const auto slots = arguments.array<int32_t>();
+        if (of_z) {
+            encoder.add<uint16_t>(z, slots, arguments.array<uint16_t>());
+        } else {
+            encoder.add<uint8_t>(y, slots, arguments.array<uint8_t>());
+        }
+    }
+    return {encoder.finish_bytes()};
+}
+
+// Takes every group twice, the second time from a copy made before.
+Answer ans_decode(Arguments &arguments) {
+    const CoderTables y(model->y()), z(model->z());
+    AnsDecoder decoder = AnsDecoder::from_bytes(arguments.bytes());
+    Answer answer;
+    while (arguments.left() > 0) {
+        const bool of_z = arguments.text() == "z";
+        const auto rows = of_z ? arguments.array<uint16_t>() : std::vector<uint16_t>();
+        const auto indexes = of_z ? std::vector<uint8_t>() : arguments.array<uint8_t>();
+        AnsDecoder copy = decoder;
+        const auto take = [&](AnsDecoder &from) {
+            return of_z ? from.take<uint16_t>(z, rows) : from.take<uint8_t>(y, indexes);
+        };
+        const Taken taken = take(decoder);
+        answer.push_back(blob(taken.symbols));
+        answer.push_back(number<uint64_t>(taken.escapes));
+        if (take(copy).symbols != taken.symbols) throw Failure(Status::internal, "a copy went another way");
+    }
+    bool ended = true;
+    try {
+        decoder.finish();
+    } catch (const Failure &) {
+        ended = false;
+    }
+    answer.push_back(number<uint8_t>(ended ? 1 : 0));
+    return answer;
+}
+
+Answer escape_read(Arguments &arguments) {
+    EscapeReader reader(arguments.bytes());
+    Answer answer;
+    for (uint64_t count : arguments.array<uint64_t>()) answer.push_back(blob(reader.take(count)));
+    reader.finish();
+    return answer;
+}
+
+Answer syndrome_write(Arguments &arguments) {
+    const auto chunk_log2 = arguments.number<uint32_t>();
+    SyndromeWriter writer(chunk_log2, arguments.number<uint32_t>());
+    while (arguments.left() > 0) writer.add(arguments.bytes());
+    return {writer.finish()};
+}
+
+Answer syndrome_read(Arguments &arguments) {
+    const auto &payload = arguments.bytes();
+    const auto sizes = arguments.array<uint64_t>();
+    const auto table = arguments.array<float>();
+    const SyndromeReader reader(payload, std::vector<size_t>(sizes.begin(), sizes.end()), table);
+    if (arguments.left() == 0) return {};
+    const auto step = arguments.number<uint64_t>();
+    const auto indexes = arguments.array<uint8_t>();
+    const auto scales = arguments.array<float>();
+    const auto pick = arguments.number<uint64_t>();
+    const std::vector<size_t> wrong = reader.wrong_chunks(step, indexes);
+    Answer answer{blob(std::vector<uint64_t>(wrong.begin(), wrong.end()))};
+    const auto found = reader.reading(step, "step", indexes, scales, wrong, pick);
+    if (!found) return answer;
+    std::vector<double> changes;
+    for (const Change &change : found->changes) {
+        changes.insert(changes.end(), {static_cast<double>(change.place), static_cast<double>(change.ours),
+                                       static_cast<double>(change.theirs), change.distance});
+    }
+    answer.insert(answer.end(), {blob(found->indexes), number(found->cost), blob(changes)});
+    if (found->next_cost) answer.push_back(number(*found->next_cost));
+    return answer;
+}
+
+Answer effects(Arguments &arguments) {
+    const Checksum *checksum = Checksum::of_width(arguments.number<uint32_t>());
+    const auto behind = arguments.array<uint64_t>();
+    const auto changes = arguments.array<uint8_t>();
+    std::vector<uint32_t> found;
+    for (size_t place = 0; place < behind.size(); ++place) {
+        found.push_back(checksum->effect(behind[place], changes[place]));
+    }
+    return {blob(found)};
+}
+
+Answer sets(Arguments &arguments) {
+    const auto values = arguments.array<uint32_t>();
+    const auto wanted = arguments.number<uint32_t>();
+    const auto reach = arguments.array<uint64_t>();
+    Answer answer;
+    for (const PlaceSet &set : sets_with_sum(values, wanted, {reach.at(0), reach.at(1), reach.at(2), reach.at(3)})) {
+        answer.push_back(blob(set));
+    }
+    return answer;
+}
+
+Padding padding_of(Arguments &arguments) {
+    Padding padding;
+    padding.multiple = arguments.number<int64_t>();
+    if (arguments.text() == "centre") padding.placement = Padding::Placement::centre;
+    if (arguments.text() == "edge") padding.fill = Padding::Fill::edge;
+    return padding;
+}
+
+Answer picture(Arguments &arguments, bool to_pixels) {
+    const Padding padding = padding_of(arguments);
+    const auto size = arguments.array<int64_t>();
+    const Frame frame = Frame::around(size.at(0), size.at(1), padding);
+    const auto channels = static_cast<unsigned>(size.at(2));
+    const size_t stride = static_cast<size_t>(frame.width) * channels + 5;  // rows that do not touch
+    if (!to_pixels) {
+        std::vector<uint8_t> rows(stride * static_cast<size_t>(frame.height));
+        const auto &pixels = arguments.bytes();
+        for (size_t place = 0; place < pixels.size(); ++place) {
+            rows[place / (stride - 5) * stride + place % (stride - 5)] = pixels[place];
+        }
+        return {blob(x_from_pixels(rows.data(), stride, channels, frame, padding))};
+    }
+    std::vector<uint8_t> pixels(stride * static_cast<size_t>(frame.height));
+    pixels_from_x_hat(arguments.array<float>(), frame, pixels.data(), stride);
+    Blob packed;
+    for (size_t row = 0; row < static_cast<size_t>(frame.height); ++row) {
+        const uint8_t *from = pixels.data() + row * stride;
+        packed.insert(packed.end(), from, from + stride - 5);
+    }
+    return {packed};
+}
+
+Answer part(Arguments &arguments) {
+    const auto y = arguments.array<float>();
+    const auto numbers = arguments.array<int64_t>();  // height, width, first and end channel
+    const std::string kind = arguments.text();
+    StepSpec step{"step_00", numbers.at(2), numbers.at(3), Positions::all};
+    if (kind != "all") step.positions = kind == "anchor" ? Positions::anchor : Positions::nonanchor;
+    return {blob(part_of_y(y, numbers.at(0), numbers.at(1), step))};
+}
+
+}  // namespace
+
+int main() {
+    using A = Arguments;
+    const probe::Handlers handlers{
+        {"read_container", read_container_answer},
+        {"read_header", read_header_answer},
+        {"write_container", write_container_answer},
+        {"open", [](A &a) { return bundle_answer(Bundle::open(std::filesystem::path(a.text()))); }},
+        {"open_memory", open_memory},
+        {"tables",
+         [](A &a) {
+             model = EntropyModel::from_arrays(arrays_from_npz(a.bytes(), 1U << 28));
+             return Answer();
+         }},
+        {"indexes", [](A &a) { return Answer{blob(model->build_indexes(a.array<float>()))}; }},
+        {"quantize",
+         [](A &a) {
+             const auto values = a.array<float>();
+             return Answer{blob(quantize(values, a.array<float>(), "graph step_00"))};
+         }},
+        {"integers", [](A &a) { return Answer{blob(integers_from_floats(a.array<float>(), "graph h_a"))}; }},
+        {"slots",
+         [](A &a) {
+             const FrequencyTables &tables = tables_of(a);
+             const auto symbols = a.array<int32_t>();
+             const Slots found = tables.slots_from_symbols<uint16_t>(symbols, a.array<uint16_t>());
+             return Answer{blob(found.slots), blob(found.raws)};
+         }},
+        {"symbols",
+         [](A &a) {
+             const FrequencyTables &tables = tables_of(a);
+             auto symbols = a.array<float>();
+             const auto rows = a.array<uint16_t>();
+             const auto escapes = a.array<uint64_t>();
+             EscapeReader reader(a.bytes());
+             tables.put_escapes<uint16_t>(symbols, rows, reader.take(escapes.at(0)));
+             return Answer{blob(symbols)};
+         }},
+        {"ans_encode", ans_encode},
+        {"ans_decode", ans_decode},
+        {"escape_write",
+         [](A &a) {
+             EscapeWriter writer;
+             while (a.left() > 0) writer.add(a.array<int64_t>());
+             return Answer{writer.finish()};
+         }},
+        {"escape_read", escape_read},
+        {"syndrome_write", syndrome_write},
+        {"syndrome_read", syndrome_read},
+        {"effects", effects},
+        {"sets", sets},
+        {"x_from_pixels", [](A &a) { return picture(a, false); }},
+        {"pixels_from_x_hat", [](A &a) { return picture(a, true); }},
+        {"part_of_y", part},
+        {"sha256",
+         [](A &a) {
+             Sha256 digest;
+             while (a.left() > 0) digest.add(a.bytes());
+             return Answer{blob(digest.finish())};
+         }},
+    };
+    return probe::serve(handlers);
+}
