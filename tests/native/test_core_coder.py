@@ -12,7 +12,8 @@ from mlic.runtime import Codec
 from mlic.runtime.ans import AnsDecoder, AnsEncoder, RowModels
 from mlic.runtime.entropy_model import EntropyModel, FrequencyTables, quantize
 from mlic.runtime.escape import MAX_RAW, EscapeReader, EscapeWriter
-from tests.native.core_probe import status_of
+from tests.native.core_probe import Probe, status_of
+from tests.native.programs import build
 
 pytestmark = pytest.mark.xdist_group("native_core")  # one build
 
@@ -173,6 +174,30 @@ def expected_of(model, groups):
         escapes = np.count_nonzero(slots == tables.lengths[rows] - 1)
         expected += [as_taken(tables, slots, rows).tobytes(), struct.pack("<Q", escapes)]
     return expected
+
+
+def test_rows_of_more_entries_than_16_bits_count_come_back(rng):
+    entries = 70000
+    frequencies = np.full(entries, (1 << 24) // entries, np.uint32)
+    frequencies[-1] += (1 << 24) - int(frequencies.sum())
+    tables = {"scale_table": np.ones(1, np.float32), "medians": np.zeros(1, np.float32)}
+    for prefix in ("y", "z"):
+        tables[f"{prefix}_frequencies"] = frequencies
+        tables[f"{prefix}_lengths"] = np.array([entries], np.int32)
+        tables[f"{prefix}_offsets"] = np.array([-100], np.int32)
+    file = io.BytesIO()
+    np.savez(file, **tables)
+    probe = Probe(build(sanitized=True))  # its own: the other one goes on with the tables of its tests
+    probe.ask("tables", file.getvalue())
+    looked_up = (np.arange(128) << 17) // frequencies[0]  # a decoder's tables begin with these
+    slots = np.concatenate([[65535, 65536, entries - 1], looked_up.repeat(20), rng.integers(0, entries, 500)])
+    slots = slots.astype(np.int32)
+    rows = np.zeros(len(slots), np.uint8)
+    (words,) = probe.ask("ans_encode", "y", slots, rows)
+    symbols, _, ended = probe.ask("ans_decode", words, "y", rows)
+    probe.close()
+    assert symbols == (slots - 100).astype(np.float32).tobytes()
+    assert ended == b"\1"
 
 
 def test_foreign_words_decode_to_the_same_slots(probe, model, rng):

@@ -7,7 +7,6 @@
 #include "ans.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "failure.hpp"
 
@@ -25,7 +24,7 @@ constexpr uint32_t quantile_mask = (1U << precision_bits) - 1;
 constexpr uint32_t middle = 1U << (precision_bits - 1);
 constexpr uint32_t most = quantile_mask / 4 * 3;         // a guess that is right less often costs more than it saves
 constexpr unsigned renormal_bits = 64 - precision_bits;  // pushing an entry of frequency f needs x < f * 2^40
-constexpr size_t most_lookups = 1U << 20;                // of all rows together; 64 rows have 2^16
+constexpr size_t most_lookups = 1U << 20;                // of all rows together; 64 rows have 2^13
 constexpr size_t block = 1U << 12;                       // symbols between two looks at the buffer's size
 
 #if defined(__SIZEOF_INT128__)

@@ -21,12 +21,12 @@ class CoderTables {
     friend class AnsEncoder;
     friend class AnsDecoder;
 
-    // One entry of a row, as an encoder needs it.
     // Entries of a row, the escape's included.
     size_t entries_of(size_t row) const {
         return (row + 1 < rows() ? first_entry_[row + 1] : entries_.size()) - first_entry_[row];
     }
 
+    // One entry of a row, as an encoder needs it.
     struct Entry {
         uint64_t reciprocal;  // (2^64 - 1) div frequency
         uint32_t frequency;
