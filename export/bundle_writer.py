@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import version
@@ -16,8 +13,8 @@ import numpy as np
 import onnx
 
 from mlic.export.checkpoints import Checkpoint
-from mlic.export.errors import ExportError
 from mlic.export.identity import model_id
+from mlic.export.new_folder import new_bundle_folder
 from mlic.export.shuffle import shuffles_as_transpositions
 from mlic.export.split.base import Split
 from mlic.export.tables import bottleneck_tables, default_scale_table, gaussian_tables
@@ -83,17 +80,9 @@ def export_bundle(
     Raises:
         ExportError: a graph could not be traced or differs from the model, or ``output`` exists.
     """
-    target = output.resolve()
-    if target.exists() and not (overwrite and (target / "manifest.json").is_file()):
-        hint = "it is not a bundle" if overwrite else "choose another name, or --force"
-        raise ExportError(f"{output} exists; {hint}")
-    if not target.parent.is_dir():
-        raise ExportError(f"{output.parent}: no such folder")
     split = checkpoint.architecture.split(checkpoint.model)
-    # Beside the final place, so that the last step is one rename.
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
-    try:
-        manifest = _write(checkpoint, split, work, engine, name or target.name, fill, progress, sizes)
+    with new_bundle_folder(output, overwrite) as work:
+        manifest = _write(checkpoint, split, work, engine, name or output.resolve().name, fill, progress, sizes)
         bundle, backend = Bundle.open(work), open_backend("onnxruntime", threads)
         checks = verify(
             split,
@@ -104,25 +93,7 @@ def export_bundle(
         )
         require_passed(checks)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-        work.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
-        _replace(target, work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return Export(output, manifest, size, checks)
-
-
-def _replace(target: Path, work: Path) -> None:
-    """Give ``work`` the name ``target``; a bundle of that name goes only when the new one is in its place."""
-    before = work.with_name(f"{work.name}.before")
-    if target.exists():
-        target.rename(before)
-    try:
-        work.rename(target)
-    except BaseException:
-        if before.exists():
-            before.rename(target)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def _write(
@@ -200,9 +171,3 @@ def _widths(checkpoint: Checkpoint) -> dict[str, Any]:
     fields = {name: value for part in parts if is_dataclass(part) for name, value in vars(part).items()}
     # Tuples as lists, so that the manifest read back equals this one.
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
