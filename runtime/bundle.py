@@ -61,9 +61,9 @@ class Bundle:
             )
         if problems := wiring_problems(manifest):
             raise BundleError(f"{where}: " + "; ".join(problems))
-        tables = {manifest.tables_path: manifest.tables_sha256}
-        graphs = {graph.path: graph.sha256 for graph in manifest.graphs.values()}
-        _check_files(where, folder, [*tables, *graphs], tables | graphs if verify_hashes else tables)
+        files = [(manifest.tables_path, manifest.tables_sha256)]
+        files += [(form.path, form.sha256) for graph in manifest.graphs.values() for form in graph.forms]
+        _check_files(where, folder, [path for path, _ in files], files if verify_hashes else files[:1])
         entropy = _read_tables(where, folder / manifest.tables_path)
         if len(entropy.z) != manifest.z_channels:
             raise BundleError(
@@ -72,7 +72,7 @@ class Bundle:
         return cls(folder, manifest, entropy)
 
     def path_of(self, graph: GraphFile) -> Path:
-        """Return where a graph's file lies."""
+        """Return where a graph's file lies: that of its plain form, from which engines find the other."""
         return self.folder / graph.path
 
 
@@ -98,17 +98,18 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"bundle {folder}: {error}") from error
 
 
-def _check_files(where: str, folder: Path, paths: list[str], compared: dict[str, str]) -> None:
-    """Check that all files are there and inside the folder, and compare the hashes of some."""
+def _check_files(where: str, folder: Path, paths: list[str], hashes: list[tuple[str, str]]) -> None:
+    """Check that all files are there and inside the folder, and compare the SHA-256 of some, given with their paths."""
     if outside := [path for path in paths if not _is_inside(folder, path)]:
         raise BundleError(f"{where}: paths lead out of the folder: {', '.join(outside)}")
     if missing := [path for path in paths if not (folder / path).is_file()]:
         raise BundleError(f"{where}: missing {', '.join(missing)}")
     try:
-        changed = [path for path, sha256 in compared.items() if sha256_of(folder / path) != sha256]
+        # Each file is read once, however often it is named.
+        found = {path: sha256_of(folder / path) for path in dict.fromkeys(path for path, _ in hashes)}
     except OSError as error:
         raise BundleError(f"{where}: cannot read {error.filename}: {error.strerror}") from error
-    if changed:
+    if changed := [path for path, sha256 in hashes if found[path] != sha256]:
         raise BundleError(f"{where}: SHA-256 differs from the manifest's: {', '.join(changed)}")
 
 

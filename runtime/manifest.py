@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mlic.runtime.errors import BundleError
@@ -86,21 +86,56 @@ class StepSpec:
 
 
 @dataclass(frozen=True)
+class GraphForm:
+    """One of the files that hold a graph.
+
+    Attributes:
+        path: relative to the bundle, with ``/``.
+        sha256: of the file, lower-case hex.
+    """
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class GraphFile:
     """Where a graph lies in the bundle.
 
+    A quantised graph may lie there in two forms, because engines want it differently. ONNX Runtime computes in 8 bits
+    where activations are uint8 and quantised at the inputs and the outputs of convolutions: that is the plain form.
+    TensorRT takes nothing but symmetric int8, quantised at the inputs alone, and OpenVINO needs it for transposed
+    convolutions.
+
     Attributes:
         spec: names and shapes.
-        path: relative to the bundle, with ``/``.
-        sha256: of the file, lower-case hex.
+        path: of the plain form, relative to the bundle, with ``/``.
+        sha256: of that file, lower-case hex.
         precision: ``fp32``, ``fp16``: what the file computes in; ``bf16``: a file in fp32 that engines may run in
-            bfloat16.
+            bfloat16; ``int8``: convolutions in 8 bits by QuantizeLinear and DequantizeLinear, the rest in fp32.
+        symmetric: the form with symmetric activations, if there is one.
     """
 
     spec: GraphSpec
     path: str
     sha256: str
     precision: str
+    symmetric: GraphForm | None = None
+
+    @property
+    def forms(self) -> tuple[GraphForm, ...]:
+        """All files of the graph, the plain one first."""
+        plain = GraphForm(self.path, self.sha256)
+        return (plain,) if self.symmetric is None else (plain, self.symmetric)
+
+    def symmetric_or_plain(self) -> GraphFile:
+        """Return the entry as if the symmetric form were its only one; unchanged where it has none.
+
+        On the entropy path it stays plain whatever a manifest says: there all engines must compute the same.
+        """
+        if self.symmetric is None or self.spec.exact:
+            return self
+        return replace(self, path=self.symmetric.path, sha256=self.symmetric.sha256, symmetric=None)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mlic.runtime.manifest import (
     FORMAT_VERSION,
     Dim,
     GraphFile,
+    GraphForm,
     GraphSpec,
     Manifest,
     Padding,
@@ -109,6 +110,7 @@ def json_from_manifest(manifest: Manifest) -> str:
                 "sha256": graph.sha256,
                 "exact": graph.spec.exact,
                 "precision": graph.precision,
+                **_json_from_symmetric(graph.symmetric),
                 "inputs": _json_from_tensors(graph.spec.inputs),
                 "outputs": _json_from_tensors(graph.spec.outputs),
             }
@@ -184,7 +186,13 @@ def _graph(entry: _Object) -> GraphFile:
         outputs=_tensors(entry.object("outputs")),
         exact=entry.get("exact", bool, True),
     )
-    return GraphFile(spec, entry.text("path"), entry.text("sha256", _SHA256), entry.text("precision"))
+    plain, precision = _form(entry), entry.text("precision")
+    symmetric = _form(entry.object("symmetric")) if "symmetric" in entry.value else None
+    return GraphFile(spec, plain.path, plain.sha256, precision, symmetric)
+
+
+def _form(entry: _Object) -> GraphForm:
+    return GraphForm(entry.text("path"), entry.text("sha256", _SHA256))
 
 
 def _tensors(entry: _Object) -> dict[str, TensorSpec]:
@@ -239,6 +247,10 @@ def _json_from_sizes(sizes: SizeRange) -> dict[str, Any]:
     if sizes == DEFAULT_SIZES:
         return {}
     return {"sizes": {"min": list(sizes.min), "opt": list(sizes.opt), "max": list(sizes.max)}}
+
+
+def _json_from_symmetric(form: GraphForm | None) -> dict[str, Any]:
+    return {} if form is None else {"symmetric": {"path": form.path, "sha256": form.sha256}}
 
 
 def _json_from_tensors(tensors: dict[str, TensorSpec]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ def open_backend(name: str = "auto", threads: int | None = None) -> Backend:
     Args:
         name: ``onnxruntime``, ``openvino``, ``cuda`` (ONNX Runtime on a GPU), ``tensorrt`` (TensorRT, or TensorRT-RTX
             where only that is installed), or ``auto`` for the default: ONNX Runtime, and OpenVINO for the transforms
-            of bundles that permit bfloat16 where both it and the processor can; OpenVINO alone where only that is
-            installed. A GPU is used only where it is asked for by name.
+            of bundles that are quantised, or that permit bfloat16 where the processor has it; OpenVINO alone where
+            only that is installed. A GPU is used only where it is asked for by name.
         threads: for each graph; default: as many as the process may use. Engines on a GPU have none to choose.
 
     Raises:

@@ -2,18 +2,25 @@
 
 The entropy path always runs on ONNX Runtime, where it is installed, so that what else is installed does not decide
 which tables a file is coded with; on OpenVINO it is as fast (full-size MLIC++ at 768 x 512 on two cores: 925 against
-944 ms). Transforms that a bundle permits in bfloat16 run on OpenVINO where that is installed and the processor has
-bfloat16, in half the time.
+944 ms). Transforms of two precisions run on OpenVINO where that is installed: those that a bundle permits in bfloat16,
+if the processor has it, in half the time; and quantised ones, int8 (full-size g_a of MLIC++: 3.1 times as fast as in
+fp32, against 2.2 times on ONNX Runtime).
 """
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlic.runtime.backends.base import Backend, Graph
 from mlic.runtime.errors import BackendError
 from mlic.runtime.manifest import GraphFile
+
+if TYPE_CHECKING:
+    from mlic.runtime.backends.openvino import OpenVinoBackend
+
+ON_OPENVINO = ("bf16", "int8")  # precisions of transforms that are faster there
 
 
 class AutoBackend:
@@ -31,28 +38,34 @@ class AutoBackend:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
         self._main = _first_installed(threads)
-        self._bf16: Backend | None = None
-        self._bf16_tried = False
+        self._openvino: OpenVinoBackend | None = None
+        self._openvino_tried = False
+        self._moved: set[str] = set()  # precisions of the transforms that OpenVINO was given
         self._lock = threading.Lock()  # graphs are opened in several threads
 
     @property
     def granted(self) -> str:
-        """What the engine of the entropy path granted, and that of bfloat16 transforms if one was opened."""
-        if self._bf16 is None:
+        """What the engine of the entropy path granted, and OpenVINO if transforms were opened on it."""
+        with self._lock:
+            moved = ", ".join(sorted(self._moved))
+        if self._openvino is None or not moved:
             return self._main.granted
-        return f"{self._main.granted}; bf16 transforms: {self._bf16.granted}"
+        return f"{self._main.granted}; {moved} transforms: {self._openvino.granted}"
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph; see ``Backend.open``."""
         return self._engine_for(graph).open(path, graph)
 
     def _engine_for(self, graph: GraphFile) -> Backend:
-        if graph.precision != "bf16" or graph.spec.exact or self._main.name == "openvino":
+        if graph.precision not in ON_OPENVINO or graph.spec.exact or self._main.name == "openvino":
             return self._main
         with self._lock:
-            if not self._bf16_tried:
-                self._bf16, self._bf16_tried = _with_bf16(self._threads), True
-        return self._bf16 or self._main
+            if not self._openvino_tried:
+                self._openvino, self._openvino_tried = _openvino_if_installed(self._threads), True
+            if self._openvino is None or (graph.precision == "bf16" and not self._openvino.has_bf16):
+                return self._main
+            self._moved.add(graph.precision)
+            return self._openvino
 
 
 def _first_installed(threads: int | None) -> Backend:
@@ -69,12 +82,10 @@ def _first_installed(threads: int | None) -> Backend:
             raise error from None  # what is missing first is what the user is told to install
 
 
-def _with_bf16(threads: int | None) -> Backend | None:
-    """Return OpenVINO if it is here and can compute in bfloat16."""
+def _openvino_if_installed(threads: int | None) -> OpenVinoBackend | None:
     from mlic.runtime.backends.openvino import OpenVinoBackend  # noqa: PLC0415 - loaded when chosen
 
     try:
-        backend = OpenVinoBackend(threads)
+        return OpenVinoBackend(threads)
     except BackendError:
         return None
-    return backend if backend.has_bf16 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from mlic.runtime.arrays import Array, Tensors
@@ -48,7 +48,7 @@ class Backend(Protocol):
         """Open one graph and check that the engine granted what was asked.
 
         Args:
-            path: of the ONNX file.
+            path: of the ONNX file; of a graph in two forms the plain one, see ``symmetric_form``.
             graph: its entry in the manifest.
 
         Raises:
@@ -132,13 +132,33 @@ def check_arrays(graph: str, side: str, arrays: Tensors, specs: dict[str, Tensor
             )
 
 
+def symmetric_form(path: Path, graph: GraphFile) -> tuple[Path, GraphFile]:
+    """Return file and entry of a graph's form with symmetric activations; those given where there is none.
+
+    Engines that want it begin with this. The choice is theirs and not the bundle's, so that whatever lies
+    between a codec and an engine passes on what it was given.
+
+    Args:
+        path: of the plain form, in its bundle.
+        graph: its entry in the manifest.
+    """
+    chosen = graph.symmetric_or_plain()
+    return (path if chosen is graph else bundle_folder(path, graph) / chosen.path), chosen
+
+
+def bundle_folder(path: Path, graph: GraphFile) -> Path:
+    """Return the folder of the bundle in which a graph's file lies."""
+    return path.parents[len(PurePosixPath(graph.path).parts) - 1]
+
+
 def allows_tf32(graph: GraphFile) -> bool:
     """Tell whether products of a graph's float32 parts may have TF32's 11 significant bits.
 
     Only where the user chose a precision with no more than those, and never on the entropy path. Graphs in half
-    precision keep divisive normalisation in float32 for its range, which TF32 has.
+    precision keep divisive normalisation in float32 for its range, which TF32 has; those in int8 keep there what 8 bits
+    are too few for.
     """
-    return graph.precision in ("fp16", "bf16") and not graph.spec.exact
+    return graph.precision in ("fp16", "bf16", "int8") and not graph.spec.exact
 
 
 def shape_text(shape: tuple[object, ...]) -> str:

@@ -1,9 +1,10 @@
-"""OpenVINO on the CPU: the transforms in bfloat16 where the bundle allows it and the processor can, the rest in fp32.
+"""OpenVINO on the CPU: transforms in int8 or bfloat16 where the bundle has or allows it, the rest in fp32.
 
 OpenVINO takes bfloat16 by itself on processors that have it, so the precision is always asked for by name: strict
 float32 for graphs on the entropy path, whose results decide how bits are read. And where weights are stored in 8 bits,
 as in the bundles that ship, it multiplies in 8 bits too unless told not to: whatever precision it says it computes in,
-one index in 800 was another one.
+one index in 800 was another one. It is told so for int8 graphs too: their Q/DQ nodes say what is quantised, and what
+they leave out stays in floats.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mlic.runtime.arrays import Array, Tensors
-from mlic.runtime.backends.base import Graph, shape_text, usable_cpus
+from mlic.runtime.backends.base import Graph, shape_text, symmetric_form, usable_cpus
 from mlic.runtime.errors import BackendError
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
@@ -62,6 +63,7 @@ class OpenVinoBackend:
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph; see ``Backend.open``."""
+        path, graph = symmetric_form(path, graph)
         name, properties = graph.spec.name, self._engine.properties
         wanted = "bf16" if graph.precision == "bf16" and not graph.spec.exact and self.has_bf16 else "f32"
         config = {

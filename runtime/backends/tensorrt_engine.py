@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlic.runtime.arrays import Array
-from mlic.runtime.backends.base import allows_tf32, shape_text
+from mlic.runtime.backends.base import allows_tf32, shape_text, symmetric_form
 from mlic.runtime.backends.tensorrt_flavour import Flavour, logger_for, polygraphy_for
 from mlic.runtime.errors import BackendError, GraphRefusedError
 from mlic.runtime.manifest import GraphFile, GraphSpec, SizeRange, TensorSpec
@@ -65,7 +65,7 @@ def build_plan(
 
     Args:
         flavour: what builds.
-        path: of the ONNX file.
+        path: of the ONNX file; of a graph in two forms the plain one, whose other is built.
         graph: its entry in the manifest.
         options: what else the plan depends on.
         timing_cache: file of kernel timings to start from and to complete; TensorRT only.
@@ -81,6 +81,7 @@ def build_plan(
     from polygraphy.exception import PolygraphyException  # noqa: PLC0415 - an extra, loaded when chosen
     from polygraphy.logger import G_LOGGER  # noqa: PLC0415
 
+    path, graph = symmetric_form(path, graph)
     name, trt = graph.spec.name, flavour.module
     # Polygraphy prints to stdout, where results go, and touches what newer versions deprecate.
     with _building, G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1), warnings.catch_warnings():
@@ -183,28 +184,36 @@ def _fits(spec: TensorSpec, dtype: str, shape: tuple[int, ...]) -> bool:
 
 
 def _widened_weights(trt: Any, network: Any) -> list[Array]:
-    """Give weights that are stored as int8 and cast to float32 the same values as float32.
+    """Give casts of weights that are stored as int8 the same values as float32.
 
     TensorRT takes int8 constants for quantised ones, allowed before DequantizeLinear only. The casts stay and do
-    nothing; constants that are dequantised are left alone.
+    nothing; what is dequantised stays int8, and a constant that is both becomes two.
 
     Returns:
         The arrays; TensorRT does not copy them.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    consumers: dict[str, set[Any]] = {}
+    users: dict[str, list[Any]] = {}
     for layer in layers:
         for index in range(layer.num_inputs):
             if (tensor := layer.get_input(index)) is not None:
-                consumers.setdefault(tensor.name, set()).add(layer.type)
+                users.setdefault(tensor.name, []).append(layer)
     kept = []
     for layer in layers:
         if layer.type != trt.LayerType.CONSTANT or layer.get_output(0).dtype != trt.DataType.INT8:
             continue
-        if consumers.get(layer.get_output(0).name) == {trt.LayerType.CAST}:
-            layer.__class__ = trt.IConstantLayer  # the API's way to a layer's own attributes
-            kept.append(layer.weights.astype(np.float32))
+        taken_by = users.get(layer.get_output(0).name, [])
+        casts = [user for user in taken_by if user.type == trt.LayerType.CAST]
+        if not casts:
+            continue
+        layer.__class__ = trt.IConstantLayer  # the API's way to a layer's own attributes
+        kept.append(layer.weights.astype(np.float32))
+        if len(casts) == len(taken_by):
             layer.weights = kept[-1]
+            continue
+        twin = network.add_constant(layer.shape, trt.Weights(kept[-1]))
+        for cast in casts:
+            cast.set_input(0, twin.get_output(0))
     return kept
 
 

@@ -6,7 +6,8 @@ contents' SHA-256, so nothing cut or damaged is either::
     step_03.tensorrt-rtx-1.7.1.116.any.0b5a1f0c6ad3e2f4.5c9c2e7f8a1b3d60.plan
     graph   flavour and version     device, inputs           contents
 
-*Inputs* is a hash of the ONNX file's SHA-256, the shapes of the profile and the options of the build.
+*Inputs* is a hash of the SHA-256 of the ONNX file that is built from, the shapes of the profile and the options of the
+build.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import contextlib
 import hashlib
 import json
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mlic.runtime.atomic import write_atomically
-from mlic.runtime.backends.base import allows_tf32
+from mlic.runtime.backends.base import allows_tf32, bundle_folder
 from mlic.runtime.backends.tensorrt_engine import BuildOptions, build_plan, profile_from
 from mlic.runtime.backends.tensorrt_flavour import Flavour
 from mlic.runtime.bundle import read_manifest
@@ -57,11 +58,6 @@ def load_or_build(
     return plan
 
 
-def bundle_folder(path: Path, graph: GraphFile) -> Path:
-    """Return the folder of the bundle in which a graph's file lies."""
-    return path.parents[len(PurePosixPath(graph.path).parts) - 1]
-
-
 def options_from(manifest: Manifest) -> BuildOptions:
     """Return the options that a bundle asks for: its sizes, padded as its pictures are."""
     return BuildOptions(manifest.sizes.padded(manifest.padding.multiple))
@@ -75,7 +71,7 @@ def plan_name(graph: GraphFile, flavour: Flavour, device: str | None, options: B
     """
     inputs = {
         "recipe": RECIPE,
-        "onnx": graph.sha256,
+        "onnx": graph.symmetric_or_plain().sha256,  # as build_plan chooses
         "profile": profile_from(graph.spec, options.sizes),
         "tf32": allows_tf32(graph),
         "workspace_bytes": options.workspace_bytes,

@@ -17,6 +17,7 @@ from mlic.runtime.bundle import Bundle, sha256_of
 from mlic.runtime.errors import BundleError
 from mlic.runtime.manifest import Padding
 from mlic.runtime.shipped import QUALITIES, shipped_bundle
+from tests.int8_bundle import build_int8_bundle
 from tests.native.core_probe import RefusedError
 from tests.tiny_bundle import build_tiny_bundle
 
@@ -181,6 +182,18 @@ MANIFESTS = {
     "path is the folder": set_at("graphs", 0, "path", value="."),
     "missing file": set_at("graphs", 0, "path", value="onnx/none.onnx"),
     "tables outside": set_at("tables", "path", value="../copy/tables.npz"),
+    "symmetric is null": set_at("graphs", 0, "symmetric", value=None),
+    "symmetric is a path": set_at("graphs", 0, "symmetric", value="onnx/h_a.onnx"),
+    "symmetric is empty": set_at("graphs", 0, "symmetric", value={}),
+    "symmetric without a hash": set_at("graphs", 0, "symmetric", value={"path": "onnx/h_a.onnx"}),
+    "symmetric without a path": set_at("graphs", 0, "symmetric", value={"sha256": "0" * 64}),
+    "symmetric with a short hash": set_at("graphs", 0, "symmetric", value={"path": "onnx/h_a.onnx", "sha256": "0"}),
+    "symmetric of another hash": set_at("graphs", 0, "symmetric", value={"path": "onnx/h_a.onnx", "sha256": "0" * 64}),
+    "symmetric is plain of another hash": set_at(
+        "graphs", 0, "symmetric", value={"path": "onnx/g_a.onnx", "sha256": "0" * 64}
+    ),
+    "symmetric missing": set_at("graphs", 0, "symmetric", value={"path": "onnx/none.onnx", "sha256": "0" * 64}),
+    "symmetric outside": set_at("graphs", 0, "symmetric", value={"path": "/etc/passwd", "sha256": "0" * 64}),
 }
 
 
@@ -246,6 +259,22 @@ def test_missing_and_changed_files_are_refused_by_both(probe, folder, tmp_path):
     (folder / "manifest.json").unlink()
     assert not opened_alike(probe, folder)
     (folder / "manifest.json").mkdir()
+    assert not opened_alike(probe, folder)
+
+
+def test_symmetric_forms_are_checked_by_both(probe, tmp_path):
+    folder = build_int8_bundle(tmp_path / "int8")
+    assert opened_alike(probe, folder)
+    assert probe.ask("open_memory", *files_of(folder)) == probe.ask("open", str(folder))
+    form = folder / "onnx/g_s.symmetric.onnx"
+    data = form.read_bytes()
+    form.write_bytes(data + b"\0")
+    assert not opened_alike(probe, folder)
+    form.unlink()
+    assert not opened_alike(probe, folder)
+    assert probe.status("open_memory", *files_of(folder)) == 30
+    (tmp_path / "outside.onnx").write_bytes(data)
+    form.symlink_to(tmp_path / "outside.onnx")
     assert not opened_alike(probe, folder)
 
 

@@ -19,6 +19,7 @@ from mlic.runtime.manifest import Padding
 from mlic.runtime.shipped import QUALITIES, shipped_bundle
 from mlic.tools.engines.noisy import ChangedScales
 from tests.golden_streams import STREAMS
+from tests.int8_bundle import build_int8_bundle
 from tests.native.programs import ROOT, STATUSES, Driver, library
 from tests.tiny_bundle import build_tiny_bundle
 
@@ -67,6 +68,12 @@ def check_conformance(driver: Driver, native: str, codec: Codec, pixels: np.ndar
 @pytest.mark.parametrize(("height", "width"), ODD_SIZES)
 def test_files_of_the_tiny_bundle_are_the_same(driver, tiny, codec, make_photo, height, width):
     check_conformance(driver, tiny, codec, make_photo(height, width))
+
+
+def test_files_of_quantised_bundles_are_the_same(driver, make_photo, tmp_path):
+    folder = build_int8_bundle(tmp_path / "int8")
+    codec = Codec.load(folder, "onnxruntime", threads=1)
+    check_conformance(driver, driver.open("int8", folder), codec, make_photo(100, 150))
 
 
 @pytest.mark.parametrize(("height", "width"), ODD_SIZES)

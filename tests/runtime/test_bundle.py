@@ -60,8 +60,28 @@ def test_changed_files_are_listed_together(folder):
 
 @pytest.mark.parametrize("path", ["../g_a.onnx", "/etc/passwd", "onnx/../../x", "", "onnx\\g_a.onnx", "a\0b"])
 def test_paths_may_not_leave_the_folder(folder, path):
-    edit(folder, lambda value: value["graphs"][0].update(path=path))
-    refused(folder, "paths lead out of the folder|is missing|path is")
+    before = (folder / "manifest.json").read_text()
+    for change in ({"path": path}, {"symmetric": {"path": path, "sha256": "0" * 64}}):
+        (folder / "manifest.json").write_text(before)
+        edit(folder, lambda value, change=change: value["graphs"][0].update(change))
+        refused(folder, "paths lead out of the folder|is missing|path is")
+
+
+def test_symmetric_forms_are_checked_like_plain_ones(int8_folder, tmp_path):
+    folder = shutil.copytree(int8_folder, tmp_path / "copy")
+    bundle = Bundle.open(folder)
+    assert bundle.path_of(bundle.manifest.graphs["g_a"]) == folder / "onnx" / "g_a.onnx"
+    (folder / "onnx" / "g_a.symmetric.onnx").write_bytes(b"changed")
+    refused(folder, "SHA-256 differs from the manifest's: onnx/g_a.symmetric.onnx$")
+    assert Bundle.open(folder, verify_hashes=False)
+    (folder / "onnx" / "g_s.symmetric.onnx").unlink()
+    (folder / "onnx" / "h_s.onnx").unlink()
+    refused(folder, "missing onnx/h_s.onnx, onnx/g_s.symmetric.onnx$")
+
+
+def test_one_file_may_not_have_two_hashes(folder):
+    edit(folder, lambda value: value["graphs"][0].update(symmetric={"path": "onnx/g_a.onnx", "sha256": "0" * 64}))
+    refused(folder, "SHA-256 differs from the manifest's: onnx/g_a.onnx$")
 
 
 def test_a_link_may_not_leave_the_folder(folder, tmp_path):

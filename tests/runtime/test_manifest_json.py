@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlic.runtime.errors import BundleError
-from mlic.runtime.manifest import DEFAULT_SIZES, Padding, SizeRange, StepSpec, TensorSpec
+from mlic.runtime.manifest import DEFAULT_SIZES, GraphForm, Padding, SizeRange, StepSpec, TensorSpec
 from mlic.runtime.manifest_json import json_from_manifest, manifest_from_json
 
 
@@ -38,6 +38,17 @@ def test_writing_and_reading_give_the_same(text):
     manifest = manifest_from_json(text)
     assert manifest_from_json(json_from_manifest(manifest)) == manifest
     assert json_from_manifest(manifest) == text
+
+
+def test_symmetric_forms_are_read_and_written(value):
+    value["graphs"][0]["symmetric"] = {"path": "onnx/g_a.symmetric.onnx", "sha256": "ab" * 32}
+    manifest = manifest_from_json(json.dumps(value))
+    graph = manifest.graphs["g_a"]
+    assert graph.symmetric == GraphForm("onnx/g_a.symmetric.onnx", "ab" * 32)
+    assert graph.forms == (GraphForm(graph.path, graph.sha256), graph.symmetric)
+    assert json.loads(json_from_manifest(manifest)) == value
+    assert manifest.graphs["h_a"].symmetric is None
+    assert len(manifest.graphs["h_a"].forms) == 1
 
 
 def test_sizes_are_read_and_written(value):
@@ -108,6 +119,14 @@ def test_what_is_no_manifest_is_refused(text, message):
         (["graphs"], {}, "graphs is {}; expected list"),
         (["graphs", 0], 3, r"graphs\[0\] is 3; expected dict"),
         (["graphs", 1, "name"], "g_a", "graphs: a name occurs twice"),
+        (["graphs", 0, "symmetric"], None, r"graphs\[0\].symmetric is None; expected dict"),
+        (
+            ["graphs", 0, "symmetric"],
+            {},
+            r"graphs\[0\].symmetric.path is missing; graphs\[0\].symmetric.sha256 is miss",
+        ),
+        (["graphs", 0, "symmetric"], {"path": 3, "sha256": "0" * 64}, "symmetric.path is 3; expected str"),
+        (["graphs", 0, "symmetric"], {"path": "a", "sha256": "0"}, "symmetric.sha256 is '0'; expected"),
         (["graphs", 0, "exact"], 1, r"graphs\[0\].exact is 1; expected bool"),
         (["graphs", 0, "inputs", "x", "dtype"], "float64", "dtype is 'float64'"),
         (["graphs", 0, "inputs", "x", "shape"], [1, 0], "shape holds 0"),

@@ -29,12 +29,14 @@ auto named(const std::string &where, Read read) {
     }
 }
 
-// Calls `is_wrong` for each path and refuses with a list of those for which it is true.
+using File = std::pair<std::string, std::string>;  // path and SHA-256
+
+// Calls `is_wrong` for each file and refuses with a list of those for which it is true.
 template <typename IsWrong>
-void refuse_where(const std::vector<std::string> &paths, const std::string &text, IsWrong is_wrong) {
+void refuse_where(const std::vector<File> &files, const std::string &text, IsWrong is_wrong) {
     std::vector<std::string> wrong;
-    for (const std::string &path : paths) {
-        if (is_wrong(path)) wrong.push_back(path);
+    for (const File &file : files) {
+        if (is_wrong(file)) wrong.push_back(file.first);
     }
     if (!wrong.empty()) refuse(text + joined(wrong, ", "));
 }
@@ -62,21 +64,22 @@ Bundle Bundle::open(std::shared_ptr<const FileSource> source, bool verify_hashes
     const std::vector<std::string> problems = wiring_problems(manifest);
     if (!problems.empty()) refuse(where + ": " + joined(problems, "; "));
 
-    std::map<std::string, std::string> hashes{{manifest.tables_path, manifest.tables_sha256}};
-    std::vector<std::string> paths{manifest.tables_path};
+    std::vector<File> files{{manifest.tables_path, manifest.tables_sha256}};
     for (const auto &[name, graph] : manifest.graphs) {
-        paths.push_back(graph.path);
-        if (verify_hashes) hashes[graph.path] = graph.sha256;
+        files.emplace_back(graph.path, graph.sha256);
+        if (graph.symmetric) files.emplace_back(graph.symmetric->path, graph.symmetric->sha256);
     }
-    refuse_where(paths, where + ": paths lead out of the folder: ", [&](const std::string &path) {
-        return !source->is_inside(path);
+    refuse_where(files, where + ": paths lead out of the folder: ", [&](const File &file) {
+        return !source->is_inside(file.first);
     });
-    refuse_where(paths, where + ": missing ", [&](const std::string &path) { return !source->is_file(path); });
-    std::vector<std::string> compared;
-    for (const auto &[path, hash] : hashes) compared.push_back(path);
+    refuse_where(files, where + ": missing ", [&](const File &file) { return !source->is_file(file.first); });
+    if (!verify_hashes) files.resize(1);
+    std::map<std::string, std::string> found;  // each file is read once, however often it is named
     named(where, [&] {
-        refuse_where(compared, "SHA-256 differs from the manifest's: ", [&](const std::string &path) {
-            return source->sha256(path) != hashes.at(path);
+        refuse_where(files, "SHA-256 differs from the manifest's: ", [&](const File &file) {
+            const auto [hash, is_new] = found.try_emplace(file.first);
+            if (is_new) hash->second = source->sha256(file.first);
+            return hash->second != file.second;
         });
     });
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,11 +47,18 @@ struct GraphSpec {
     bool exact = true;  // on the entropy path: strict fp32
 };
 
+// One of the files that hold a graph.
+struct GraphForm {
+    std::string path;    // relative to the bundle, with '/'
+    std::string sha256;  // lower-case hex
+};
+
 struct GraphFile {
     GraphSpec spec;
-    std::string path;       // relative to the bundle, with '/'
-    std::string sha256;     // lower-case hex
-    std::string precision;  // fp32, fp16, bf16
+    std::string path;                    // of the plain form, which this runtime opens
+    std::string sha256;                  // of that file
+    std::string precision;               // fp32, fp16, bf16, int8
+    std::optional<GraphForm> symmetric;  // for engines that this runtime does not have; its file is checked
 };
 
 // What lies between two uses of the entropy coder.

@@ -172,6 +172,10 @@ GraphFile graph_from(Object &entry) {
     graph.path = entry.text("path");
     graph.sha256 = entry.text("sha256", 64);
     graph.precision = entry.text("precision");
+    if (entry.has("symmetric")) {
+        Object symmetric = entry.object("symmetric");
+        graph.symmetric = GraphForm{symmetric.text("path"), symmetric.text("sha256", 64)};
+    }
     return graph;
 }
 

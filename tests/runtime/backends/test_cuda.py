@@ -176,13 +176,25 @@ def test_several_threads_may_run_one_graph(backend, bundle):
 
 @pytest.mark.parametrize(
     ("name", "precision", "tf32"),
-    [("g_a", "fp32", "0"), ("h_s", "fp32", "0"), ("h_s", "bf16", "0"), ("g_a", "bf16", "1"), ("g_s", "fp16", "1")],
+    [
+        ("g_a", "fp32", "0"),
+        ("h_s", "fp32", "0"),
+        ("h_s", "bf16", "0"),
+        ("g_a", "bf16", "1"),
+        ("g_s", "fp16", "1"),
+        ("g_a", "int8", "1"),
+    ],
 )
 def test_tf32_is_off_where_float32_is_meant_and_algorithms_are_not_timed(engine, bundle, name, precision, tf32):
     opened(CudaBackend(), bundle, name, precision)
     asked = engine.asked[f"{name}.onnx"]
     assert asked["use_tf32"] == tf32
     assert asked["cudnn_conv_algo_search"] == "HEURISTIC"
+
+
+def test_quantised_graphs_are_opened_in_their_plain_form(engine, int8_folder):
+    opened(CudaBackend(), Bundle.open(int8_folder), "g_a", "int8")
+    assert list(engine.asked) == ["g_a.onnx"]
 
 
 def test_what_was_granted_is_said(engine):

@@ -98,6 +98,7 @@ def test_what_was_granted_is_said(backend):
     [
         ("g_a", "bf16", True, "bf16"),
         ("g_a", "bf16", False, "f32"),
+        ("g_a", "int8", True, "f32"),
         ("g_a", "fp32", True, "f32"),
         ("h_s", "bf16", True, "f32"),  # the entropy path is strict whatever a manifest says
         ("h_s", "fp32", True, "f32"),

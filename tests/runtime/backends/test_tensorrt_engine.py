@@ -48,10 +48,11 @@ def configs(flavour, monkeypatch):
     return found
 
 
-def written(folder: Path, nodes, outputs=("y",), dtype=TensorProto.FLOAT) -> Path:
+def written(folder: Path, nodes, outputs=("y",), dtype=TensorProto.FLOAT, constants: dict | None = None) -> Path:
     """Write a graph from x to outputs of its shape."""
     values = [helper.make_tensor_value_info(name, dtype, [1, 3, "h", "w"]) for name in ("x", *outputs)]
-    graph = helper.make_graph(nodes, "graph", values[:1], values[1:])
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "graph", values[:1], values[1:], tensors)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("other", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets), folder / "graph.onnx")
     return folder / "graph.onnx"
@@ -75,6 +76,7 @@ def test_profile_has_the_shapes_of_the_least_the_usual_and_the_largest_picture()
         ("fp32", True, False),
         ("fp16", False, True),
         ("bf16", False, True),
+        ("int8", False, True),
         ("fp16", True, False),
     ],
 )
@@ -175,16 +177,53 @@ def test_weights_stored_as_int8_become_the_same_float32(flavour):
     assert not any(layer.num_outputs and layer.get_output(0).dtype == flavour.module.int8 for layer in constants)
 
 
-def test_int8_weights_that_are_dequantised_stay_int8(flavour, tmp_path):
-    weights = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.int8), "w")
-    scale = numpy_helper.from_array(np.full(3, 0.5, np.float32), "s")
+def quantised_and_stored(folder: Path, shared: bool) -> Path:
+    """Write two convolutions: one in int8, and one whose weights are only stored so; perhaps of the same integers."""
+    rng = np.random.default_rng(8)
+    constants = {
+        "w": rng.integers(-127, 128, (3, 3, 3, 3)).astype(np.int8),
+        "w_scale": np.array([0.01, 0.02, 0.03], np.float32),
+        "w_zero": np.zeros(3, np.int8),
+        "x_scale": np.float32(1 / 127),
+        "x_zero": np.int8(0),
+        "steps": np.full((3, 1, 1, 1), 0.01, np.float16),
+    }
+    if not shared:
+        constants["stored"] = rng.integers(-127, 128, (3, 3, 3, 3)).astype(np.int8)
     nodes = [
-        helper.make_node("DequantizeLinear", ["w", "s"], ["d"], axis=0),
-        helper.make_node("Conv", ["x", "d"], ["y"]),
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["x_8"]),
+        helper.make_node("DequantizeLinear", ["x_8", "x_scale", "x_zero"], ["x_d"]),
+        helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"], axis=0),
+        helper.make_node("Conv", ["x_d", "w_d"], ["between"], pads=[1] * 4),
+        helper.make_node("Cast", ["w" if shared else "stored"], ["integers"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["steps"], ["wide_steps"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["integers", "wide_steps"], ["weights"]),
+        helper.make_node("Conv", ["between", "weights"], ["y"], pads=[1] * 4),
     ]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "graph", values[:1], values[1:], [weights, scale])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "graph.onnx")
-    _, network, _ = tensorrt_engine._parsed(flavour, tmp_path / "graph.onnx", "graph")
-    assert tensorrt_engine._widened_weights(flavour.module, network) == []
-    assert build_plan(flavour, tmp_path / "graph.onnx", entry(), OPTIONS)
+    return written(folder, nodes, constants=constants)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_int8_weights_stay_where_they_are_dequantised_and_widen_where_they_are_cast(flavour, tmp_path, shared):
+    path = quantised_and_stored(tmp_path, shared)
+    stored = {i.name: numpy_helper.to_array(i) for i in onnx.load(path).graph.initializer}
+    _, network, _ = tensorrt_engine._parsed(flavour, path, "graph")
+    (widened,) = tensorrt_engine._widened_weights(flavour.module, network)
+    assert widened.dtype == np.float32
+    assert np.array_equal(widened.ravel(), stored["w" if shared else "stored"].ravel())
+    kinds = flavour.module.LayerType
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    constants = {layer.get_output(0).name: layer for layer in layers if layer.type == kinds.CONSTANT}
+    users = [(layer.type, constants.get(layer.get_input(0).name)) for layer in layers if layer.num_inputs]
+    dtypes = {kind: source.get_output(0).dtype for kind, source in users if source and source.name != "steps"}
+    assert dtypes == {kinds.DEQUANTIZE: flavour.module.int8, kinds.CAST: flavour.module.float32}
+    assert build_plan(flavour, path, entry(precision="int8"), OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["g_a", "g_s"])  # a convolution and a transposed one
+def test_quantised_graphs_are_built_from_their_symmetric_form(flavour, int8_folder, name):
+    bundle = Bundle.open(int8_folder)
+    graph = bundle.manifest.graphs[name]
+    assert build_plan(flavour, bundle.path_of(graph), graph, OPTIONS)
+    with pytest.raises(GraphRefusedError, match=f"graph {name}: .*zero point is not supported"):
+        build_plan(flavour, bundle.path_of(graph), dataclasses.replace(graph, symmetric=None), OPTIONS)

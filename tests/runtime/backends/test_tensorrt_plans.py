@@ -14,8 +14,8 @@ from mlic.runtime.backends.tensorrt_engine import BuildOptions
 from mlic.runtime.backends.tensorrt_flavour import Flavour, installed_flavour
 from mlic.runtime.backends.tensorrt_plans import load_or_build, options_from, plan_name, timing_cache
 from mlic.runtime.bundle import Bundle
-from mlic.runtime.errors import BackendError
-from mlic.runtime.manifest import GraphFile, GraphSpec, SizeRange, TensorSpec
+from mlic.runtime.errors import BackendError, GraphRefusedError
+from mlic.runtime.manifest import GraphFile, GraphForm, GraphSpec, SizeRange, TensorSpec
 from tests.commands import names
 
 RTX = Flavour("tensorrt-rtx", "1.7.1.116", None)
@@ -78,6 +78,15 @@ def test_name_is_frozen():
 )
 def test_whatever_changes_a_plan_changes_its_name(graph, flavour, device, options):
     assert plan_name(graph, flavour, device, options) != plan_name(GRAPH, TENSORRT, "L4", BuildOptions(SIZES))
+
+
+def test_names_of_quantised_graphs_carry_the_form_that_is_built():
+    form = GraphForm("onnx/h_a.symmetric.onnx", "cd" * 32)
+    both = dataclasses.replace(GRAPH, symmetric=form)
+    alone = dataclasses.replace(GRAPH, path=form.path, sha256=form.sha256)
+    other = dataclasses.replace(both, sha256="ef" * 32)
+    names = [plan_name(graph, RTX, None, BuildOptions(SIZES)) for graph in (both, alone, other, GRAPH)]
+    assert names[0] == names[1] == names[2] != names[3]
 
 
 def test_plan_is_built_once_and_read_afterwards(load, built, folder):
@@ -174,3 +183,17 @@ def test_real_plan_is_stored_and_read_again(folder):
     assert path.read_bytes() == plan
     name = plan_name(graph, flavour, None, options_from(Bundle.open(folder).manifest))
     assert tensorrt_plans.stored_plan(folder, name) == plan
+
+
+def test_plan_of_a_quantised_graph_is_that_of_its_symmetric_form(int8_folder, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    pytest.importorskip("polygraphy")
+    folder = shutil.copytree(int8_folder, tmp_path / "bundle")
+    flavour, graph = installed_flavour("tensorrt-rtx"), Bundle.open(folder).manifest.graphs["g_a"]
+    with pytest.raises(GraphRefusedError, match="zero point is not supported"):
+        load_or_build(folder / graph.path, dataclasses.replace(graph, symmetric=None), flavour)
+    plan = load_or_build(folder / graph.path, graph, flavour)
+    (path,) = (folder / "engines").iterdir()
+    assert path.read_bytes() == plan
+    (folder / graph.symmetric.path).unlink()  # not to be built again
+    assert load_or_build(folder / graph.path, graph, flavour) == plan
