@@ -1,1 +1,1 @@
-"""Calibration of int8 transforms: images to ranges to Q/DQ nodes; nothing here yet."""
+"""Calibration of int8 transforms: photos to ranges to Q/DQ nodes. Needs ONNX and ONNX Runtime, not PyTorch."""
