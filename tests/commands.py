@@ -11,7 +11,11 @@ from pathlib import Path
 
 HEIGHT, WIDTH = 75, 100  # of the picture that commands are tried on
 
-MODULES = {"mlic-export": "mlic.tools.export_cli", "mlic-run": "mlic.tools.run_cli"}
+MODULES = {
+    "mlic-calibrate": "mlic.tools.calibrate_cli",
+    "mlic-export": "mlic.tools.export_cli",
+    "mlic-run": "mlic.tools.run_cli",
+}
 
 
 def command(name: str, *arguments: object) -> list[str]:

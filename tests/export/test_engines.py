@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from mlic.calibration.bundle_writer import calibrate_bundle
 from mlic.export.bundle_writer import export_bundle
 from mlic.export.engines import RefusedNode, build_engines, ready_flavour
 from mlic.runtime.backends.tensorrt_flavour import Flavour, installed_flavour
@@ -22,6 +23,8 @@ from mlic.runtime.errors import BackendError
 from mlic.runtime.manifest import SizeRange
 from mlic.runtime.shipped import shipped_bundle
 from tests.commands import names
+from tests.conftest import photo
+from tests.int8_bundle import build_int8_bundle
 from tests.small_model import SmallBundle
 
 pytest.importorskip("tensorrt_rtx")
@@ -56,6 +59,16 @@ def refuse(path: Path) -> None:
 
 def test_miniature_bundle_builds(bundle_folder: Path):
     require_built(Bundle.open(bundle_folder))
+
+
+def test_quantised_bundle_builds_from_its_symmetric_forms(tmp_path: Path):
+    require_built(Bundle.open(build_int8_bundle(tmp_path / "int8")))
+
+
+def test_calibrated_bundle_builds_from_its_symmetric_forms(tmp_path: Path):
+    pictures = [photo(64, 64, seed) for seed in range(2)]
+    calibrate_bundle(Bundle.open(shipped_bundle("medium")), pictures, tmp_path / "int8")
+    require_built(Bundle.open(tmp_path / "int8"))
 
 
 def test_shipped_bundle_builds_although_its_weights_are_stored_as_int8():

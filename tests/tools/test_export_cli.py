@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
@@ -20,6 +21,7 @@ from mlic.export.errors import ExportError
 from mlic.runtime.bundle import Bundle
 from mlic.tools.export_cli import app
 from tests.commands import Result, command, environment, names
+from tests.conftest import photo
 from tests.small_model import SmallBundle, small_model
 
 Command = Callable[..., Result]
@@ -94,6 +96,28 @@ def test_options_reach_the_bundle(export_small: Command):
     assert (result.code, result.out, result.err) == (0, "", "")
     manifest = Bundle.open("b").manifest
     assert (manifest.name, manifest.engine, manifest.padding.fill) == ("gull", "fp16", "edge")
+
+
+@SMALL
+def test_engine_int8_calibrates_with_photos(export_small: Command, small_bundle: SmallBundle, tmp_path: Path):
+    Image.fromarray(photo(64, 128)).save(tmp_path / "photo.png")
+    limits = ("--max-psnr-loss", 1, "--max-rate-increase", 5)
+    result = export_small("-o", "b", "--engine", "int8", "--calibrate", "photo.png", *limits, "--json")
+    assert (result.code, result.err) == (0, "")
+    row = json.loads(result.out)
+    assert (row["engine"], row["model_id"]) == ("int8", small_bundle.export.manifest.model_id.hex())
+    assert row["calibration"]["effects"]["unsigned"]["psnr_loss_db"] <= 1
+    manifest = Bundle.open("b").manifest
+    assert (manifest.name, manifest.graphs["g_s"].precision) == ("b", "int8")
+    assert names(tmp_path) == ["b", "photo.png"]
+
+
+def test_int8_and_photos_go_together(export: Command, checkpoint: Path):
+    for arguments in (("--engine", "int8"), ("--calibrate", "photos")):
+        error = export(checkpoint, "-o", "b", *arguments).error
+        assert error == "mlic-export: --engine int8 and --calibrate PHOTOS go together"
+    error = export(checkpoint, "-o", "b", "--engine", "int8", "--calibrate", "photos").error
+    assert error == "mlic-export: photos: no such file or folder"
 
 
 @SMALL
@@ -189,6 +213,9 @@ def test_help_names_every_option():
         "--output",
         "--arch",
         "--engine",
+        "--calibrate",
+        "--max-psnr-loss",
+        "--max-rate-increase",
         "--name",
         "--padding",
         "--force",
