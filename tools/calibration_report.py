@@ -91,7 +91,7 @@ def write_plot(path: Path, result: Calibration) -> None:
             for panel, values in zip(row, _effects(layers), strict=True):
                 panel.barh(titles, [max(value, SHOWN_LEAST) for value in values], color=colours)
                 panel.set_xscale("log")
-                panel.set_xlim(left=SHOWN_LEAST)
+                panel.set_xlim(left=SHOWN_LEAST / 2)  # so that the least still shows its colour
                 panel.grid(axis="x", alpha=0.3)
             row[0].set_ylabel(f"{graph}: layer (share of the products)")
             row[1].tick_params(labelleft=False)

@@ -3,8 +3,8 @@
 The entropy path always runs on ONNX Runtime, where it is installed, so that what else is installed does not decide
 which tables a file is coded with; on OpenVINO it is as fast (full-size MLIC++ at 768 x 512 on two cores: 925 against
 944 ms). Transforms of two precisions run on OpenVINO where that is installed: those that a bundle permits in bfloat16,
-if the processor has it, in half the time; and quantised ones, int8 (full-size g_a of MLIC++: 3.1 times as fast as in
-fp32, against 2.2 times on ONNX Runtime).
+if the processor has it, in half the time; and quantised ones, int8 (full-size g_a of MLIC++: 3.3 times as fast as in
+fp32, against 2.5 times on ONNX Runtime).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class OpenVinoBackend:
     def granted(self) -> str:
         """Engine, version, device and threads."""
         version = self._engine.__version__.partition("-")[0]
-        transforms = "bf16" if self.has_bf16 else "no bf16"
+        transforms = "has bf16" if self.has_bf16 else "no bf16"
         return f"openvino {version}, {DEVICE} ({transforms}), {self.threads} threads"
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
