@@ -17,7 +17,8 @@ from mlic.runtime.bundle import Bundle
 from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder
 from mlic.runtime.container import MAX_PIXELS, Bitstream
 from mlic.runtime.errors import BundleError, UnsupportedStreamError
-from mlic.runtime.image import Frame, pixels_from_x_hat, x_from_pixels
+from mlic.runtime.image import Frame, grey_from_pixels, pixels_from_x_hat, x_from_pixels
+from mlic.runtime.metadata import NO_METADATA, Metadata
 from mlic.runtime.overlap import overlapped
 from mlic.runtime.pictures import pixels_from
 from mlic.runtime.shipped import bundle_for, shipped_bundle
@@ -42,11 +43,13 @@ class DecodedLatent(NamedTuple):
         frame: where the picture lies in the padded one.
         y_hat: float32 [1, M, h, w].
         changes: indexes that had to be corrected.
+        metadata: what goes with the picture.
     """
 
     frame: Frame
     y_hat: Float32Array
     changes: tuple[Change, ...]
+    metadata: Metadata = NO_METADATA
 
 
 class Codec:
@@ -154,7 +157,7 @@ class Codec:
         return 2 * len(self._steps) + 6
 
     def encode(
-        self, image: UInt8Array | Image, icc_profile: bytes | None = None, progress: Progress = _silent
+        self, image: UInt8Array | Image, metadata: Metadata | None = None, progress: Progress = _silent
     ) -> bytes:
         """Compress a picture.
 
@@ -163,7 +166,8 @@ class Codec:
         Args:
             image: uint8 [H, W, 3], uint8 [H, W] for grey, or a Pillow image (turned upright, made opaque
                 RGB).
-            icc_profile: colour profile to store; default: a Pillow image's own, if it has one.
+            metadata: to store; default: a Pillow image's own. Orientations in it become 1, since ``image`` is upright
+                or is turned so, and what the image shows about its source is added (``[H, W]`` is grey).
             progress: called with the name of each stage before it begins: a graph's name, ``image`` (pixels
                 to planes), ``coder`` (table indexes and symbols) or ``container`` (bytes of the file).
 
@@ -172,12 +176,14 @@ class Codec:
 
         Raises:
             ShapeError: the array has another dtype or shape, or is larger than ``max_pixels``.
-            ImageError: the Pillow image cannot be converted, or the profile is too large.
+            ImageError: the Pillow image cannot be converted, or a part of the metadata is too large.
             BackendError: a graph failed or gave values that cannot be coded.
+
+        Warns:
+            ImageWarning: something of a Pillow image, or damaged EXIF, was given up.
         """
-        pixels, profile = pixels_from(image, self.max_pixels)
-        analysed = self._analyse(pixels, progress)
-        return self._write(pixels, analysed, profile if icc_profile is None else icc_profile, progress)
+        pixels, stored = pixels_from(image, self.max_pixels, metadata)
+        return self._write(pixels, self._analyse(pixels, progress), stored, progress)
 
     def encode_many(self, images: Iterable[UInt8Array | Image]) -> Iterator[bytes]:
         """Compress pictures one after another, the analysis of one beside the entropy coding of the one before.
@@ -192,9 +198,9 @@ class Codec:
             MlicError: as ``encode``, when the pictures before have been yielded.
         """
 
-        def analyse(image: UInt8Array | Image) -> tuple[UInt8Array, tuple[Float32Array, Float32Array], bytes | None]:
-            pixels, profile = pixels_from(image, self.max_pixels)
-            return pixels, self._analyse(pixels), profile
+        def analyse(image: UInt8Array | Image) -> tuple[UInt8Array, tuple[Float32Array, Float32Array], Metadata]:
+            pixels, metadata = pixels_from(image, self.max_pixels)
+            return pixels, self._analyse(pixels), metadata
 
         return overlapped(images, analyse, lambda found: self._write(*found))
 
@@ -202,7 +208,7 @@ class Codec:
         self,
         pixels: UInt8Array,
         analysed: tuple[Float32Array, Float32Array],
-        icc_profile: bytes | None,
+        metadata: Metadata,
         progress: Progress = _silent,
     ) -> bytes:
         """Return the file of a picture whose y and symbols of z are known."""
@@ -220,7 +226,7 @@ class Codec:
                 height,
                 manifest.arithmetic,
                 *coder.finish(),
-                icc_profile=icc_profile,
+                metadata=metadata,
             )
         )
 
@@ -232,7 +238,7 @@ class Codec:
             progress: called with the name of each stage before it begins; see ``encode``.
 
         Returns:
-            uint8 [H, W, 3].
+            uint8 [H, W, 3]; three equal planes if the picture was grey.
 
         Raises:
             TruncatedStreamError: the file ends early.
@@ -243,6 +249,25 @@ class Codec:
             BackendError: a graph failed.
         """
         return self._synthesise(self._decode_latent(data, progress), progress)
+
+    def decode_image(self, data: bytes, progress: Progress = _silent) -> Image:
+        """Decompress a picture to a Pillow image.
+
+        Args:
+            data: the contents of a ``.mlic`` file.
+            progress: called with the name of each stage before it begins; see ``encode``.
+
+        Returns:
+            An image of mode ``L`` if the picture was grey, else ``RGB``; ``icc_profile``, ``exif`` and ``xmp`` in its
+            ``info``, where the file has them.
+
+        Raises:
+            MlicError: as ``decode``.
+        """
+        from mlic.runtime.image_files import image_from  # noqa: PLC0415 - loads Pillow
+
+        decoded = self._decode_latent(data, progress)
+        return image_from(self._synthesise(decoded, progress), decoded.metadata)
 
     def decode_many(self, files: Iterable[bytes]) -> Iterator[UInt8Array]:
         """Decompress files one after another, the synthesis of one beside the entropy decoding of the next.
@@ -389,10 +414,11 @@ class Codec:
         z_shape = self._graphs["h_a"].spec.outputs["z_symbols"].concrete(*padded)
         state = self._state(coder.code_z(z_shape), progress)
         state, coder = decode_walk(self._steps, coder, state)
-        return DecodedLatent(frame, state.run(self._graphs["finish"])["y_hat"], coder.changes)
+        return DecodedLatent(frame, state.run(self._graphs["finish"])["y_hat"], coder.changes, stream.metadata)
 
     def _synthesise(self, decoded: DecodedLatent, progress: Progress = _silent) -> UInt8Array:
         progress("g_s")
         x_hat = np.asarray(self._graphs["g_s"].run({"y_hat": decoded.y_hat})["x_hat"])
         progress("image")
-        return pixels_from_x_hat(x_hat, decoded.frame)
+        pixels = pixels_from_x_hat(x_hat, decoded.frame)
+        return grey_from_pixels(pixels) if decoded.metadata.is_grey else pixels

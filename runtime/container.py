@@ -17,7 +17,10 @@ not know it refuses the file; others are skipped. No name occurs twice. In this 
     LATS    uint32 words of the ANS coder (ans.py): z, then the steps in coding order
     ESCP    bits of the values outside their table (escape.py); absent if there are none
     SYND    checksums of the scale indexes (syndrome.py)
-    iccp    zlib-compressed ICC profile; optional
+    iccp    zlib-compressed ICC profile; optional, as are the next three (metadata.py)
+    exif    zlib-compressed EXIF, from its TIFF header on
+    xmpd    zlib-compressed XMP packet
+    orig    uint8: what the source had; bit 0 grey alone, bit 1 transparency, bit 2 more than 8 bits a channel
     ENDS    uint32 CRC-32 of every byte before this value
 
 Nothing follows ENDS. Reading frames the chunks first, then compares the checksum, and judges the contents
@@ -30,24 +33,19 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from mlic.runtime.errors import (
-    CorruptStreamError,
-    ImageError,
-    TruncatedStreamError,
-    UnsupportedStreamError,
-)
+from mlic.runtime.errors import CorruptStreamError, TruncatedStreamError, UnsupportedStreamError
+from mlic.runtime.metadata import CHUNKS, NO_METADATA, Metadata, chunks_from_metadata, metadata_from_chunks
 
 MAGIC = b"MLIC"
 VERSION = 1
 ARITHMETICS = {1: "float32-syndrome"}
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 26  # 64 megapixels; about 4 GB of activations in one pass through the synthesis
-MAX_ICC_BYTES = 1 << 24  # the largest profiles in use, of CMYK printers, have 3 MB
 
 _HEADER = struct.Struct("<4sBBH8sII")
 _CHUNK = struct.Struct("<I4s")
 _CRC = struct.Struct("<I")
-_ORDER = (b"LATS", b"ESCP", b"SYND", b"iccp")
+_ORDER = (b"LATS", b"ESCP", b"SYND", *CHUNKS)
 _FOREIGN = (  # first bytes, or (from byte 4 on) those of an ISO media file
     (0, b"\x89PNG", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
@@ -92,20 +90,20 @@ class Bitstream(Header):
         latents: contents of ``LATS``, a multiple of 4 bytes.
         escapes: contents of ``ESCP``, empty if there is none.
         syndromes: contents of ``SYND``.
-        icc_profile: uncompressed, or None.
+        metadata: what goes with the picture.
     """
 
     latents: bytes
     escapes: bytes
     syndromes: bytes
-    icc_profile: bytes | None = None
+    metadata: Metadata = NO_METADATA
 
 
 def write(stream: Bitstream) -> bytes:
     """Return the file's bytes.
 
     Raises:
-        ImageError: the ICC profile is empty or larger than ``MAX_ICC_BYTES``.
+        ImageError: a part of the metadata is empty or larger than its limit.
     """
     codes = {name: code for code, name in ARITHMETICS.items()}
     assert len(stream.model_id) == 8
@@ -118,10 +116,7 @@ def write(stream: Bitstream) -> bytes:
         _chunk(b"ESCP", stream.escapes) if stream.escapes else b"",
         _chunk(b"SYND", stream.syndromes),
     ]
-    if stream.icc_profile is not None:
-        if not 1 <= len(stream.icc_profile) <= MAX_ICC_BYTES:
-            raise ImageError(f"ICC profile of {len(stream.icc_profile)} bytes; expected 1 to {MAX_ICC_BYTES}")
-        parts.append(_chunk(b"iccp", zlib.compress(stream.icc_profile, 9)))
+    parts += [_chunk(name, contents) for name, contents in chunks_from_metadata(stream.metadata)]
     parts.append(_CHUNK.pack(_CRC.size, b"ENDS"))
     body = b"".join(parts)
     return body + _CRC.pack(zlib.crc32(body))  # CRC last: it covers the header
@@ -154,7 +149,6 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
     escapes = contents.get(b"ESCP", b"")
     if b"ESCP" in contents and not escapes:
         raise CorruptStreamError("ESCP is empty; expected no such chunk")
-    profile = _decompress_profile(contents[b"iccp"]) if b"iccp" in contents else None
     return Bitstream(
         header.model_id,
         header.width,
@@ -163,8 +157,21 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
         latents=latents,
         escapes=escapes,
         syndromes=contents[b"SYND"],
-        icc_profile=profile,
+        metadata=metadata_from_chunks(contents),
     )
+
+
+def read_metadata(data: bytes, max_pixels: int = MAX_PIXELS) -> Metadata:
+    """Read what goes with a file's picture; no model is needed.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse larger pictures.
+
+    Raises:
+        BitstreamError: as ``read``.
+    """
+    return read(data, max_pixels).metadata
 
 
 def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
@@ -260,19 +267,6 @@ def _known_chunks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> dict[byt
     if missing := [name.decode() for name in (b"LATS", b"SYND") if name not in contents]:
         raise CorruptStreamError(f"chunks are missing: {', '.join(missing)}")
     return contents
-
-
-def _decompress_profile(data: bytes) -> bytes:
-    decompressor = zlib.decompressobj()
-    try:
-        profile = decompressor.decompress(data, MAX_ICC_BYTES + 1)
-    except zlib.error as error:
-        raise CorruptStreamError(f"ICC profile cannot be decompressed: {error}") from error
-    if len(profile) > MAX_ICC_BYTES:
-        raise CorruptStreamError(f"ICC profile is larger than {MAX_ICC_BYTES} bytes")
-    if not profile or not decompressor.eof or decompressor.unused_data:
-        raise CorruptStreamError("ICC profile is empty, cut or followed by other data")
-    return profile
 
 
 def _chunk(name: bytes, contents: bytes) -> bytes:

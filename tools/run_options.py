@@ -50,4 +50,8 @@ Threads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output.")]
+Strip = Annotated[
+    bool,
+    typer.Option("--strip", help="Leave out EXIF and XMP; not the ICC profile, without which colours would change."),
+]
 Limit = Annotated[int, typer.Option(min=1, help="Refuse pictures of more pixels.")]
