@@ -43,7 +43,7 @@ def orientation_of(metadata: Metadata) -> int:
     found = None
     if metadata.exif is not None:
         _, entries, _ = _first_directory(_without_prefix(metadata.exif))
-        found = next((entry.value for entry in reversed(entries) if entry.tag == _ORIENTATION), None)
+        found = next((entry.value for entry in entries if entry.tag == _ORIENTATION), None)
     if found is None and metadata.xmp is not None and (match := _XMP_ORIENTATION.search(metadata.xmp)):
         found = int(match[2][:2])  # two digits tell that it is not one of 1 to 8
     return found if found is not None and 1 <= found <= 8 else UPRIGHT
