@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mlic.runtime.arrays import Array, UInt8Array
 from mlic.runtime.atomic import atomic_file
@@ -109,11 +109,10 @@ def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Pictur
         ImageWarning: transparency, bits, frames, a profile or damaged EXIF were given up.
     """
     _check_size(image, max_pixels)
-    is_tiff = hasattr(image, "tag_v2")
-    tiff_exif = exif_of_tiff(image) if is_tiff else None
+    tiff_exif = exif_of_tiff(image) if hasattr(image, "tag_v2") else None
+    turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", ())  # Pillow does that while it loads a TIFF
     source = _loaded(image)
-    metadata = metadata_of(image, tiff_exif)
-    return _picture(image, source, metadata, turned=is_tiff)  # Pillow turns TIFFs while it loads them
+    return _picture(image, source, metadata_of(image, tiff_exif), turned)
 
 
 def picture_with(image: Image.Image, metadata: Metadata, max_pixels: int = MAX_PIXELS) -> Picture:

@@ -62,7 +62,7 @@ def metadata_of(image: Image.Image, tiff_exif: bytes | None = None) -> Metadata:
         except ValueError as error:
             exif = None
             warn(f"its EXIF is damaged and was left out: {error}")
-    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")  # the latter in PNGs, before Pillow 11
+    xmp = info.get("xmp")
     return Metadata(
         _within(info.get("icc_profile"), MAX_ICC_BYTES, "colour profile"),
         _within(exif, MAX_EXIF_BYTES, "EXIF"),
@@ -131,9 +131,8 @@ def _jpeg_options(metadata: Metadata) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if metadata.exif and _fits_jpeg(EXIF_PREFIX + metadata.exif, "EXIF"):
         options["exif"] = EXIF_PREFIX + metadata.exif
-    if metadata.xmp and _fits_jpeg(segment := _JPEG_XMP + metadata.xmp, "XMP"):
-        # As a segment of its own: only Pillow 11 and later take the packet.
-        options["extra"] = b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
+    if metadata.xmp and _fits_jpeg(_JPEG_XMP + metadata.xmp, "XMP"):
+        options["xmp"] = metadata.xmp
     return options
 
 
@@ -143,20 +142,21 @@ def _webp_options(metadata: Metadata) -> dict[str, Any]:
 
 
 def _tiff_options(metadata: Metadata) -> dict[str, Any]:
-    tags = Image.Exif()
+    tags: dict[int, Any] = {}
     if metadata.exif:
+        exif = Image.Exif()
         try:
-            tags.load(EXIF_PREFIX + metadata.exif)
-            tags = _descriptive(tags)
-            tags.tobytes()  # would fail while the file is written
+            exif.load(EXIF_PREFIX + metadata.exif)
+            found = _descriptive(exif)
+            found.tobytes()  # would fail while the file is written
+            tags = dict(found)
         except Exception as error:  # Pillow raises many kinds for damaged tags
             warn(f"its EXIF cannot be written to TIFF and was left out: {error}")
-            tags = Image.Exif()
     # libtiff, which compresses, cannot write EXIF's directories within directories.
-    options: dict[str, Any] = {"compression": "raw"} if len(tags) else {}
+    options: dict[str, Any] = {"compression": "raw"} if tags else {}
     if metadata.xmp:
         tags[_XMP_TAG] = metadata.xmp
-    return options | ({"exif": tags} if len(tags) else {})
+    return options | ({"tiffinfo": tags} if tags else {})
 
 
 def _descriptive(tags: Image.Exif) -> Image.Exif:

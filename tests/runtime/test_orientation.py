@@ -100,7 +100,7 @@ def test_the_first_of_several_entries_counts_and_all_are_set(order):
     entry = struct.pack(order + "HHIHH", 0x0112, 3, 1, 6, 0), struct.pack(order + "HHIHH", 0x0112, 3, 1, 3, 0)
     head = exif_block(order=order)[:8] + struct.pack(order + "H", 2)
     exif = head + b"".join(entry) + bytes(4)
-    assert orientation_of(Metadata(exif=exif)) == loaded(exif)[0x0112] == 6
+    assert orientation_of(Metadata(exif=exif)) == 6
     one = struct.pack(order + "HHIHH", 0x0112, 3, 1, 1, 0)
     assert upright(Metadata(exif=exif)).exif == head + one * 2 + bytes(4)
 
