@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from typing import Any
 
@@ -78,8 +79,9 @@ def _camera_and_time(exif: bytes | None) -> tuple[str | None, str | None]:
         return None, None
     tags = Image.Exif()
     try:
-        tags.load(exif)
-        inner = tags.get_ifd(ExifTags.IFD.Exif)
+        with warnings.catch_warnings(action="ignore"):  # Pillow warns of each value that it skips
+            tags.load(exif)
+            inner = tags.get_ifd(ExifTags.IFD.Exif)
         maker, model = (_printable(tags.get(tag)) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
         taken = _printable(inner.get(ExifTags.Base.DateTimeOriginal)) or _printable(tags.get(ExifTags.Base.DateTime))
     except Exception:  # Pillow raises many kinds for damaged EXIF, of which there is nothing to say then

@@ -94,7 +94,6 @@ def test_photos_in_every_orientation_are_upright_afterwards(name, orientation, s
     assert np.abs(picture.pixels.astype(int) - pixels).mean() < 12
     assert orientation_of(picture.metadata) == 1
     if says == "exif":
-        assert tags_of(picture.metadata.exif)[:2] == tags_of(exif_block())[:2] or name == "TIFF"
         assert tags_of(picture.metadata.exif)[1] == tags_of(exif_block())[1]
 
 
