@@ -20,7 +20,19 @@ from mlic.tools.build_options import Target
 from mlic.tools.compare.cli import compare
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.progress import progress_bar
-from mlic.tools.run_options import BackendName, FileModel, Force, Json, Limit, Model, QualityName, Quiet, Threads
+from mlic.tools.run_options import (
+    BackendName,
+    FileModel,
+    Force,
+    Json,
+    Limit,
+    Model,
+    QualityName,
+    Quiet,
+    RegionText,
+    Threads,
+    region_from,
+)
 
 app = typer.Typer(
     add_completion=True,
@@ -77,11 +89,11 @@ def encode(
         source_bytes = None if source == PIPE else source.stat().st_size
         codec = Codec.load(model, backend, threads, max_pixels, quality)
         start = time.perf_counter()
-        with progress_bar(codec.num_stages_per_call, quiet) as begin:
+        height, width = picture.pixels.shape[:2]
+        with progress_bar(codec.num_encode_stages(height, width), quiet) as begin:
             data = codec.encode(picture.pixels, picture.icc_profile, progress=begin)
         seconds = time.perf_counter() - start
         _write(target, data)
-        height, width = picture.pixels.shape[:2]
         row = {
             "output": str(target),
             "width": width,
@@ -118,6 +130,7 @@ def decode(
     model: FileModel = None,
     backend: BackendName = "auto",
     threads: Threads = None,
+    region: RegionText = None,
     max_pixels: Limit = MAX_PIXELS,
     force: Force = False,
     as_json: Json = False,
@@ -139,8 +152,9 @@ def decode(
         else:
             codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
-        with progress_bar(codec.num_stages_per_call, quiet) as begin:
-            pixels = codec.decode(data, progress=begin)
+        part = region_from(region)
+        with progress_bar(codec.num_decode_stages(stream, part), quiet) as begin:
+            pixels = codec.decode(data, begin, part)
         seconds = time.perf_counter() - start
         if target == PIPE:
             buffer = BytesIO()
