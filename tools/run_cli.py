@@ -29,8 +29,10 @@ from mlic.tools.run_options import (
     Model,
     QualityName,
     Quiet,
+    RegionText,
     Strip,
     Threads,
+    region_from,
 )
 
 app = typer.Typer(
@@ -90,11 +92,11 @@ def encode(
         source_bytes = None if source == PIPE else source.stat().st_size
         codec = Codec.load(model, backend, threads, max_pixels, quality)
         start = time.perf_counter()
-        with progress_bar(codec.num_stages_per_call, quiet) as begin:
+        height, width = picture.pixels.shape[:2]
+        with progress_bar(codec.num_encode_stages(height, width), quiet) as begin:
             data = codec.encode(picture.pixels, metadata, progress=begin)
         seconds = time.perf_counter() - start
         _write(target, data)
-        height, width = picture.pixels.shape[:2]
         row = {
             "output": str(target),
             "width": width,
@@ -131,6 +133,7 @@ def decode(
     model: FileModel = None,
     backend: BackendName = "auto",
     threads: Threads = None,
+    region: RegionText = None,
     max_pixels: Limit = MAX_PIXELS,
     strip: Strip = False,
     force: Force = False,
@@ -139,7 +142,7 @@ def decode(
 ) -> None:
     """Decompress a .mlic file."""
     with reported_errors("mlic-run decode", quiet):
-        from mlic.runtime.container import read_metadata  # noqa: PLC0415
+        from mlic.runtime.container import read  # noqa: PLC0415
         from mlic.runtime.image_files import require_writable, write_image  # noqa: PLC0415 - loads Pillow
 
         target = output or _default_target(source, ".png")
@@ -147,16 +150,16 @@ def decode(
         if target != PIPE:
             require_writable(str(target), target.suffix)  # before the work, not after it
         data = _read(source)
-        metadata = read_metadata(data, max_pixels)
-        if strip:
-            metadata = metadata.stripped()
+        stream = read(data, max_pixels)
+        metadata = stream.metadata.stripped() if strip else stream.metadata
         if model is None:
             codec = Codec.load_for(data, backend, threads, max_pixels)
         else:
             codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
-        with progress_bar(codec.num_stages_per_call, quiet) as begin:
-            pixels = codec.decode(data, progress=begin)
+        part = region_from(region)
+        with progress_bar(codec.num_decode_stages(stream, part), quiet) as begin:
+            pixels = codec.decode(data, begin, part)
         seconds = time.perf_counter() - start
         if target == PIPE:
             buffer = BytesIO()

@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from mlic.runtime import Codec, container
-from mlic.runtime.container import MAX_PIXELS, Bitstream
+from mlic.runtime.container import MAX_LATENT_PIXELS, Bitstream
 from mlic.runtime.metadata import MAX_ICC_BYTES, Metadata
 from mlic.runtime.shipped import QUALITIES
 from tests.native.core_probe import status_of
@@ -32,18 +32,18 @@ def sealed(data):
 
 def same_status(probe, data):
     expected = status_of(container.read, data)
-    assert probe.status("read_container", data, MAX_PIXELS) == expected, data.hex()
+    assert probe.status("read_container", data, MAX_LATENT_PIXELS) == expected, data.hex()
     return expected
 
 
 def test_a_file_is_taken_apart_and_written_as_python_does(probe, file):
     stream = container.read(file)
-    model_id, width, height, arithmetic, *parts = probe.ask("read_container", file, MAX_PIXELS)
+    model_id, width, height, arithmetic, *parts = probe.ask("read_container", file, MAX_LATENT_PIXELS)
     profile = [] if stream.metadata.icc_profile is None else [stream.metadata.icc_profile]
     assert (model_id, arithmetic.decode()) == (stream.model_id, stream.arithmetic)
     assert struct.unpack("<II", width + height) == (stream.width, stream.height)
     assert parts == [stream.latents, stream.escapes, stream.syndromes, *profile]
-    assert probe.ask("read_header", file[:24], MAX_PIXELS) == [model_id, width, height, arithmetic]
+    assert probe.ask("read_header", file[:24], MAX_LATENT_PIXELS) == [model_id, width, height, arithmetic]
     assert probe.ask("write_container", model_id, width, height, *parts) == [file]
 
 
