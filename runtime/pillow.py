@@ -117,7 +117,7 @@ class MlicImageFile(ImageFile.ImageFile):
         self._data = self.fp.read()
         try:
             # Of too many pixels, Pillow warns or complains in its own way.
-            stream = container.read(self._data, MAX_SIDE * MAX_SIDE)
+            stream = container.read(self._data, MAX_SIDE * MAX_SIDE, MAX_SIDE * MAX_SIDE)
         except MlicError as error:
             # Not SyntaxError, which would let Pillow go on to other formats and forget the reason.
             raise UnidentifiedImageError(f"cannot read this .mlic file: {error}") from error
