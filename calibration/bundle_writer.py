@@ -200,7 +200,7 @@ def _write(
         if graph in TRANSFORMS:
             plain = _store(folder, f"onnx/{graph}.onnx", quantized["unsigned"][graph])
             symmetric = _store(folder, f"onnx/{graph}.symmetric.onnx", quantized["symmetric"][graph])
-            files[graph] = GraphFile(file.spec, plain.path, plain.sha256, "int8", symmetric)
+            files[graph] = GraphFile(file.spec, plain.path, plain.sha256, "int8", symmetric, file.tiling)
         else:
             _copy(bundle, folder, file.path)
     _copy(bundle, folder, manifest.tables_path)

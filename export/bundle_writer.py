@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnx
+import torch
 
 from mlic.export.checkpoints import Checkpoint
 from mlic.export.identity import model_id
@@ -18,13 +19,14 @@ from mlic.export.new_folder import new_bundle_folder
 from mlic.export.shuffle import shuffles_as_transpositions
 from mlic.export.split.base import Split
 from mlic.export.tables import bottleneck_tables, default_scale_table, gaussian_tables
+from mlic.export.tiling import derive_tilings
 from mlic.export.trace import trace
 from mlic.export.verify import SIZES, Check, require_passed, verify
 from mlic.export.weights import half_precision, store_compactly_where_exact
 from mlic.runtime.arrays import Array
 from mlic.runtime.backends import open_backend
 from mlic.runtime.bundle import Bundle
-from mlic.runtime.manifest import DEFAULT_SIZES, GraphFile, Manifest, Padding, SizeRange
+from mlic.runtime.manifest import DEFAULT_SIZES, GraphFile, Manifest, Padding, SizeRange, Tiling
 from mlic.runtime.manifest_json import json_from_manifest
 from mlic.runtime.version import VERSION
 
@@ -123,6 +125,8 @@ def _write(
         data = model.SerializeToString(deterministic=True)
         (folder / path).write_bytes(data)
         files[spec.name] = GraphFile(spec, path, hashlib.sha256(data).hexdigest(), precision)
+    for graph, tiling in _tilings(split).items():
+        files[graph] = replace(files[graph], tiling=tiling)
     tables = model_tables(checkpoint)
     np.savez_compressed(folder / "tables.npz", **tables)  # type: ignore[arg-type]  # none is called allow_pickle
     outputs = {spec.spec.name: spec.spec.outputs for spec in split.subgraphs}
@@ -151,6 +155,18 @@ def _write(
     )
     (folder / "manifest.json").write_text(json_from_manifest(manifest), encoding="utf-8")
     return manifest
+
+
+def _tilings(split: Split) -> dict[str, Tiling]:
+    """Return how the transforms may be run over tiles: of the float32 modules, whatever precision is exported."""
+    modules = {subgraph.spec.name: subgraph.module for subgraph in split.subgraphs}
+
+    def run(graph: str, values: Array) -> Array:
+        with torch.no_grad():
+            result: Array = modules[graph](torch.from_numpy(values)).numpy()
+        return result
+
+    return derive_tilings({subgraph.spec.name: subgraph.spec for subgraph in split.subgraphs}, run)
 
 
 def model_tables(checkpoint: Checkpoint) -> dict[str, Array]:

@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlic.runtime import container
 from mlic.runtime.arrays import Array, Float32Array, UInt8Array
 from mlic.runtime.backends import Backend, LazyGraph, open_backend
-from mlic.runtime.backtrack import decode_walk
 from mlic.runtime.bundle import Bundle
-from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder
-from mlic.runtime.container import MAX_PIXELS, Bitstream
-from mlic.runtime.errors import BundleError, UnsupportedStreamError
-from mlic.runtime.image import Frame, pixels_from_x_hat, x_from_pixels
+from mlic.runtime.chain import DecodedLatent, Progress, silent
+from mlic.runtime.container import MAX_LATENT_PIXELS, MAX_PIXELS, Bitstream
+from mlic.runtime.errors import BundleError, ShapeError
+from mlic.runtime.metadata import Metadata
 from mlic.runtime.overlap import overlapped
 from mlic.runtime.pictures import pixels_from
+from mlic.runtime.pipeline import Analysed, Pipeline, Region
 from mlic.runtime.shipped import bundle_for, shipped_bundle
-from mlic.runtime.syndrome import Change
-from mlic.runtime.tracing import SymbolReplayer, SymbolTracer
-from mlic.runtime.walk import State, Step, walk
+from mlic.runtime.tracing import replay, trace
+from mlic.runtime.transforms import TILE_PIXELS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Progress = Callable[[str], None]
-
-
-def _silent(_: str) -> None:
-    """Report no progress."""
-
-
-class DecodedLatent(NamedTuple):
-    """A file on its way to pixels.
-
-    Attributes:
-        frame: where the picture lies in the padded one.
-        y_hat: float32 [1, M, h, w].
-        changes: indexes that had to be corrected.
-    """
-
-    frame: Frame
-    y_hat: Float32Array
-    changes: tuple[Change, ...]
 
 
 class Codec:
@@ -56,22 +35,41 @@ class Codec:
     to the call, graphs are opened under a lock, and engines run one graph in several threads. Graphs are
     opened when first needed, or by ``open``, and stay open as long as the object lives.
 
+    Pictures larger than a tile go through the transforms in tiles, so that memory follows the tile; pictures larger
+    than a latent may be are cut into cells, which are coded one after another (``grid.py``).
+
+    Args:
+        bundle: the model.
+        backend: the engine.
+        max_pixels: refuse larger pictures, in both directions.
+        tile_pixels: what one run of a transform may compute, where the bundle says how to cut pictures into tiles.
+        latent_pixels: cut larger pictures into cells when encoding. Decoding refuses larger latents only where they
+            exceed ``MAX_LATENT_PIXELS``, too.
+
     Attributes:
         bundle: the model.
         backend: the engine.
-        max_pixels: largest picture that is encoded or decoded.
+        max_pixels: as given.
+
+    Raises:
+        ShapeError: ``tile_pixels`` or ``latent_pixels`` is too small for any picture.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        max_pixels: int = MAX_PIXELS,
+        tile_pixels: int = TILE_PIXELS,
+        latent_pixels: int = MAX_LATENT_PIXELS,
+    ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.max_pixels = max_pixels
-        manifest = bundle.manifest
-        self._models = Models(bundle.entropy)
         self._graphs = {
-            name: LazyGraph(backend, bundle.path_of(graph), graph) for name, graph in manifest.graphs.items()
+            name: LazyGraph(backend, bundle.path_of(graph), graph) for name, graph in bundle.manifest.graphs.items()
         }
-        self._steps = [Step(step, self._graphs[step.graph]) for step in manifest.steps]
+        self._pipeline = Pipeline(bundle, backend, self._graphs, tile_pixels, latent_pixels)
 
     @classmethod
     def load(
@@ -81,6 +79,8 @@ class Codec:
         threads: int | None = None,
         max_pixels: int = MAX_PIXELS,
         quality: str | None = None,
+        tile_pixels: int = TILE_PIXELS,
+        latent_pixels: int = MAX_LATENT_PIXELS,
     ) -> Codec:
         """Open a bundle on an engine.
 
@@ -91,16 +91,19 @@ class Codec:
             max_pixels: refuse larger pictures, in both directions.
             quality: ``low``, ``medium`` (the default) or ``high``, by the size of the files; only without
                 ``bundle``, which has a quality of its own.
+            tile_pixels: as the class takes it.
+            latent_pixels: as the class takes it.
 
         Raises:
             BundleError: the bundle is missing, incomplete or inconsistent, or there is no such quality.
             BackendError: the engine is unknown or not installed.
+            ShapeError: ``tile_pixels`` or ``latent_pixels`` is too small for any picture.
         """
         if bundle is not None and quality is not None:
             raise BundleError(f"quality {quality} chooses among the models that ship; bundle {bundle} has its own")
         opened = Bundle.open(shipped_bundle(quality) if bundle is None else bundle)
         engine = open_backend(backend, threads) if isinstance(backend, str) else backend
-        return cls(opened, engine, max_pixels)
+        return cls(opened, engine, max_pixels, tile_pixels, latent_pixels)
 
     @classmethod
     def load_for(
@@ -141,21 +144,26 @@ class Codec:
         Raises:
             BackendError: the engine refuses a graph.
         """
-        needed = {"h_s", *(step.spec.graph for step in self._steps)}
+        needed = {"h_s", *(step.graph for step in self.bundle.manifest.steps)}
         needed |= {"g_a", "h_a"} if encode else set()
         needed |= {"finish", "g_s"} if decode else set()
         for name, graph in self._graphs.items():
             if name in needed:
                 graph.open()
 
-    @property
-    def num_stages_per_call(self) -> int:
-        """How often ``encode`` and ``decode`` each report progress."""
-        return 2 * len(self._steps) + 6
+    def num_encode_stages(self, height: int, width: int) -> int:
+        """Return how often ``encode`` reports progress for a picture of this size, in pixels."""
+        return self._pipeline.num_encode_stages(height, width) + (height * width > self._pipeline.latent_pixels)
 
-    def encode(
-        self, image: UInt8Array | Image, icc_profile: bytes | None = None, progress: Progress = _silent
-    ) -> bytes:
+    def num_decode_stages(self, stream: Bitstream, region: Region | None = None) -> int:
+        """Return how often ``decode`` reports progress for a file, if no index has to be corrected.
+
+        Raises:
+            ShapeError: the region does not lie in the picture.
+        """
+        return self._pipeline.num_decode_stages(stream, region) + 1
+
+    def encode(self, image: UInt8Array | Image, metadata: Metadata | None = None, progress: Progress = silent) -> bytes:
         """Compress a picture.
 
         Encoding the same picture twice on one machine gives the same bytes.
@@ -163,21 +171,25 @@ class Codec:
         Args:
             image: uint8 [H, W, 3], uint8 [H, W] for grey, or a Pillow image (turned upright, made opaque
                 RGB).
-            icc_profile: colour profile to store; default: a Pillow image's own, if it has one.
+            metadata: to store; default: a Pillow image's own. Orientations in it become 1, since ``image`` is upright
+                or is turned so, and what the image shows about its source is added (``[H, W]`` is grey).
             progress: called with the name of each stage before it begins: a graph's name, ``image`` (pixels
-                to planes), ``coder`` (table indexes and symbols) or ``container`` (bytes of the file).
+                to planes), ``coder`` (table indexes and symbols) or ``container`` (bytes of the file);
+                ``num_encode_stages`` times in all. What it raises ends the call.
 
         Returns:
             The contents of a ``.mlic`` file.
 
         Raises:
             ShapeError: the array has another dtype or shape, or is larger than ``max_pixels``.
-            ImageError: the Pillow image cannot be converted, or the profile is too large.
+            ImageError: the Pillow image cannot be converted, or a part of the metadata is too large.
             BackendError: a graph failed or gave values that cannot be coded.
+
+        Warns:
+            ImageWarning: something of a Pillow image, or damaged EXIF, was given up.
         """
-        pixels, profile = pixels_from(image, self.max_pixels)
-        analysed = self._analyse(pixels, progress)
-        return self._write(pixels, analysed, profile if icc_profile is None else icc_profile, progress)
+        pixels, stored = pixels_from(image, self.max_pixels, metadata)
+        return self._write(pixels, None, stored, progress)
 
     def encode_many(self, images: Iterable[UInt8Array | Image]) -> Iterator[bytes]:
         """Compress pictures one after another, the analysis of one beside the entropy coding of the one before.
@@ -192,49 +204,41 @@ class Codec:
             MlicError: as ``encode``, when the pictures before have been yielded.
         """
 
-        def analyse(image: UInt8Array | Image) -> tuple[UInt8Array, tuple[Float32Array, Float32Array], bytes | None]:
-            pixels, profile = pixels_from(image, self.max_pixels)
-            return pixels, self._analyse(pixels), profile
+        def analyse(image: UInt8Array | Image) -> tuple[UInt8Array, Analysed | None, Metadata]:
+            pixels, metadata = pixels_from(image, self.max_pixels)
+            one_latent = self._pipeline.is_one_latent(pixels)  # the analysis of many would be much to hold
+            return pixels, self._pipeline.analyse(pixels) if one_latent else None, metadata
 
         return overlapped(images, analyse, lambda found: self._write(*found))
 
     def _write(
         self,
         pixels: UInt8Array,
-        analysed: tuple[Float32Array, Float32Array],
-        icc_profile: bytes | None,
-        progress: Progress = _silent,
+        analysed: Analysed | None,
+        metadata: Metadata,
+        progress: Progress = silent,
     ) -> bytes:
-        """Return the file of a picture whose y and symbols of z are known."""
-        y, z_symbols = analysed
-        coder = SymbolEncoder(self._models)
-        progress("coder")
-        walk(self._steps, coder, self._state(coder.code_z(z_symbols), progress), y)
-        progress("container")
-        height, width = pixels.shape[:2]
-        manifest = self.bundle.manifest
-        return container.write(
-            Bitstream(
-                manifest.model_id,
-                width,
-                height,
-                manifest.arithmetic,
-                *coder.finish(),
-                icc_profile=icc_profile,
-            )
-        )
+        """Return the file of a picture that may have been analysed."""
+        stream = self._pipeline.encode(pixels, progress, analysed)
+        if stream.grid is not None:
+            progress("container")
+        return container.write(replace(stream, metadata=metadata))
 
-    def decode(self, data: bytes, progress: Progress = _silent) -> UInt8Array:
-        """Decompress a picture.
+    def decode(self, data: bytes, progress: Progress = silent, region: Region | None = None) -> UInt8Array:
+        """Decompress a picture or a part of it.
 
         Args:
             data: the contents of a ``.mlic`` file.
-            progress: called with the name of each stage before it begins; see ``encode``.
+            progress: called with the name of each stage before it begins; see ``encode`` and ``num_decode_stages``.
+            region: x, y, width and height of the part in pixels; default: all of it. The latent is decoded whole, but
+                only those tiles are synthesised that the part needs, and of a grid only those cells decoded; the
+                pixels are the same as in the whole picture.
 
         Returns:
-            uint8 [H, W, 3].
+            uint8 [H, W, 3]; three equal planes if the picture was grey.
 
         Raises:
+            ShapeError: the region does not lie in the picture.
             TruncatedStreamError: the file ends early.
             CorruptStreamError: the file is damaged.
             UnsupportedStreamError: it is no ``.mlic`` file, is of another model or a newer version, or larger
@@ -242,7 +246,29 @@ class Codec:
             EngineMismatchError: this engine's scale indexes differ from the encoder's beyond repair.
             BackendError: a graph failed.
         """
-        return self._synthesise(self._decode_latent(data, progress), progress)
+        progress("container")
+        return self._pipeline.decode(self._read(data), region, progress)
+
+    def decode_image(self, data: bytes, progress: Progress = silent, region: Region | None = None) -> Image:
+        """Decompress a picture or a part of it to a Pillow image.
+
+        Args:
+            data: the contents of a ``.mlic`` file.
+            progress: as in ``decode``.
+            region: as in ``decode``.
+
+        Returns:
+            An image of mode ``L`` if the picture was grey, else ``RGB``; ``icc_profile``, ``exif`` and ``xmp`` in its
+            ``info``, where the file has them.
+
+        Raises:
+            MlicError: as ``decode``.
+        """
+        from mlic.runtime.image_files import image_from  # noqa: PLC0415 - loads Pillow
+
+        progress("container")
+        stream = self._read(data)
+        return image_from(self._pipeline.decode(stream, region, progress), stream.metadata)
 
     def decode_many(self, files: Iterable[bytes]) -> Iterator[UInt8Array]:
         """Decompress files one after another, the synthesis of one beside the entropy decoding of the next.
@@ -256,7 +282,12 @@ class Codec:
         Raises:
             MlicError: as ``decode``, when the pictures before have been yielded.
         """
-        return overlapped(files, self._decode_latent, self._synthesise)
+
+        def decode_latent(data: bytes) -> tuple[Bitstream, DecodedLatent | None]:
+            stream = self._read(data)
+            return stream, self._pipeline.decode_latent(stream) if stream.grid is None else None
+
+        return overlapped(files, decode_latent, lambda found: self._pipeline.decode(found[0], decoded=found[1]))
 
     def decode_latent(self, data: bytes) -> Float32Array:
         """Decompress only as far as the latent; for tests and for comparing engines.
@@ -280,9 +311,10 @@ class Codec:
             data: the contents of a ``.mlic`` file.
 
         Raises:
-            MlicError: as ``decode``; ``EngineMismatchError`` if there are too many.
+            MlicError: as ``decode``; ``EngineMismatchError`` if there are too many, ``UnsupportedStreamError`` also
+                if the file holds several latents.
         """
-        decoded = self._decode_latent(data)
+        decoded = self._pipeline.decode_latent(self._read(data))
         return decoded._replace(y_hat=np.asarray(decoded.y_hat))
 
     def trace(self, image: UInt8Array | Image) -> dict[str, Any]:
@@ -294,22 +326,15 @@ class Codec:
             ``y_hat`` float32 [1, M, h, w].
 
         Raises:
-            MlicError: as ``encode``.
+            MlicError: as ``encode``; ``ShapeError`` also if the picture is more than one latent.
         """
         pixels, _ = pixels_from(image, self.max_pixels)
-        coder = SymbolEncoder(self._models)
-        tracer = SymbolTracer(coder, self.bundle.entropy)
-        y, z_symbols = self._analyse(pixels)
-        state = walk(self._steps, tracer, self._state(coder.code_z(z_symbols)), y)
-        return {
-            "y": y,
-            "z_symbols": z_symbols.astype(np.int32),
-            "scales": tracer.scales,
-            "means": tracer.means,
-            "indexes": tracer.indexes,
-            "symbols": tracer.symbols,
-            "y_hat": np.asarray(state.run(self._graphs["finish"])["y_hat"]),
-        }
+        if not self._pipeline.is_one_latent(pixels):
+            raise ShapeError(
+                f"picture has {pixels.shape[1]} x {pixels.shape[0]} pixels; "
+                f"expected at most {self._pipeline.latent_pixels}, one latent"
+            )
+        return trace(self._pipeline.chain, *self._pipeline.analyse(pixels))
 
     def replay(self, z_symbols: Array, symbols: Sequence[Array]) -> list[Float32Array]:
         """Run the chain with symbols that are known, as a decoder would, and return the scales.
@@ -326,9 +351,7 @@ class Codec:
         Raises:
             BackendError: a graph failed, or an array does not fit.
         """
-        coder = SymbolReplayer(symbols)
-        walk(self._steps, coder, self._state(z_symbols.astype(np.float32)))
-        return coder.scales
+        return replay(self._pipeline.chain, z_symbols, symbols)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -342,57 +365,9 @@ class Codec:
             "arithmetic": manifest.arithmetic,
             "engine": manifest.engine,
             "backend": self.backend.granted,
-            "steps": len(self._steps),
+            "steps": len(manifest.steps),
             "open_graphs": [name for name, graph in self._graphs.items() if graph.is_open],
         }
 
-    def _analyse(self, pixels: UInt8Array, progress: Progress = _silent) -> tuple[Float32Array, Float32Array]:
-        """Return y, and z's symbols as the graph gives them."""
-        padding = self.bundle.manifest.padding
-        frame = Frame.around(pixels.shape[0], pixels.shape[1], padding)
-        progress("image")
-        x = x_from_pixels(pixels, frame, padding)
-        progress("g_a")
-        y = self._graphs["g_a"].run({"x": x})["y"]
-        progress("h_a")
-        z_symbols = self._graphs["h_a"].run({"y": y})["z_symbols"]
-        return np.asarray(y), np.asarray(z_symbols)  # an engine on a device leaves them there until now
-
-    def _state(self, z_symbols: Float32Array, progress: Progress = _silent) -> State:
-        """Return the state in which the walk begins."""
-        h_s, finish = self._graphs["h_s"], self._graphs["finish"]
-        chain = [h_s.spec, *(step.graph.spec for step in self._steps), finish.spec]
-        state = State(chain, {"z_symbols": z_symbols}, progress)
-        state.run(h_s)
-        return state
-
-    def _decode_latent(self, data: bytes, progress: Progress = _silent) -> DecodedLatent:
-        progress("container")
-        stream = container.read(data, self.max_pixels)
-        manifest = self.bundle.manifest
-        if stream.model_id != manifest.model_id:
-            raise UnsupportedStreamError(
-                f"the file is of model {stream.model_id.hex()}; "
-                f"bundle {manifest.name} is model {manifest.model_id.hex()}",
-                offset=8,
-            )
-        if stream.arithmetic != manifest.arithmetic:
-            raise UnsupportedStreamError(
-                f"the file needs arithmetic {stream.arithmetic}; bundle {manifest.name} has {manifest.arithmetic}",
-                offset=5,
-            )
-        frame = Frame.around(stream.height, stream.width, manifest.padding)
-        padded = (frame.padded_height, frame.padded_width)
-        step_sizes = [math.prod(step.graph.spec.outputs[step.spec.scales].concrete(*padded)) for step in self._steps]
-        progress("coder")
-        coder = SymbolDecoder(self._models, stream, step_sizes, self.backend.granted)
-        z_shape = self._graphs["h_a"].spec.outputs["z_symbols"].concrete(*padded)
-        state = self._state(coder.code_z(z_shape), progress)
-        state, coder = decode_walk(self._steps, coder, state)
-        return DecodedLatent(frame, state.run(self._graphs["finish"])["y_hat"], coder.changes)
-
-    def _synthesise(self, decoded: DecodedLatent, progress: Progress = _silent) -> UInt8Array:
-        progress("g_s")
-        x_hat = np.asarray(self._graphs["g_s"].run({"y_hat": decoded.y_hat})["x_hat"])
-        progress("image")
-        return pixels_from_x_hat(x_hat, decoded.frame)
+    def _read(self, data: bytes) -> Bitstream:
+        return container.read(data, self.max_pixels, max(MAX_LATENT_PIXELS, self._pipeline.latent_pixels))

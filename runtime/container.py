@@ -17,7 +17,11 @@ not know it refuses the file; others are skipped. No name occurs twice. In this 
     LATS    uint32 words of the ANS coder (ans.py): z, then the steps in coding order
     ESCP    bits of the values outside their table (escape.py); absent if there are none
     SYND    checksums of the scale indexes (syndrome.py)
-    iccp    zlib-compressed ICC profile; optional
+    GRID    instead of the three above: the picture's cells, each a file of its own (grid.py)
+    iccp    zlib-compressed ICC profile; optional, as are the next three (metadata.py)
+    exif    zlib-compressed EXIF, from its TIFF header on
+    xmpd    zlib-compressed XMP packet
+    orig    uint8: what the source had; bit 0 grey alone, bit 1 transparency, bit 2 more than 8 bits a channel
     ENDS    uint32 CRC-32 of every byte before this value
 
 Nothing follows ENDS. Reading frames the chunks first, then compares the checksum, and judges the contents
@@ -29,25 +33,24 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import partial
 
-from mlic.runtime.errors import (
-    CorruptStreamError,
-    ImageError,
-    TruncatedStreamError,
-    UnsupportedStreamError,
-)
+from mlic.runtime.errors import CorruptStreamError, TruncatedStreamError, UnsupportedStreamError
+from mlic.runtime.grid import Grid, grid_bytes, read_grid
+from mlic.runtime.metadata import CHUNKS, NO_METADATA, Metadata, chunks_from_metadata, metadata_from_chunks
 
 MAGIC = b"MLIC"
 VERSION = 1
 ARITHMETICS = {1: "float32-syndrome"}
 MAX_SIDE = 1 << 20
-MAX_PIXELS = 1 << 26  # 64 megapixels; about 4 GB of activations in one pass through the synthesis
-MAX_ICC_BYTES = 1 << 24  # the largest profiles in use, of CMYK printers, have 3 MB
+MAX_PIXELS = 1 << 28  # 268 megapixels; 0.8 GB of pixels
+MAX_LATENT_PIXELS = 1 << 26  # 67 megapixels, of a picture or of a cell; the chain holds 40 to 60 bytes for each
 
 _HEADER = struct.Struct("<4sBBH8sII")
 _CHUNK = struct.Struct("<I4s")
 _CRC = struct.Struct("<I")
-_ORDER = (b"LATS", b"ESCP", b"SYND", b"iccp")
+_CODED = (b"LATS", b"ESCP", b"SYND")  # the chunks of a picture in one latent, and all that a cell may have
+_ORDER = (*_CODED, b"GRID", *CHUNKS)
 _FOREIGN = (  # first bytes, or (from byte 4 on) those of an ISO media file
     (0, b"\x89PNG", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
@@ -92,20 +95,22 @@ class Bitstream(Header):
         latents: contents of ``LATS``, a multiple of 4 bytes.
         escapes: contents of ``ESCP``, empty if there is none.
         syndromes: contents of ``SYND``.
-        icc_profile: uncompressed, or None.
+        metadata: what goes with the picture.
+        grid: contents of ``GRID``; the three above are empty then. None for a picture in one latent.
     """
 
     latents: bytes
     escapes: bytes
     syndromes: bytes
-    icc_profile: bytes | None = None
+    metadata: Metadata = NO_METADATA
+    grid: Grid | None = None
 
 
 def write(stream: Bitstream) -> bytes:
     """Return the file's bytes.
 
     Raises:
-        ImageError: the ICC profile is empty or larger than ``MAX_ICC_BYTES``.
+        ImageError: a part of the metadata is empty or larger than its limit.
     """
     codes = {name: code for code, name in ARITHMETICS.items()}
     assert len(stream.model_id) == 8
@@ -114,32 +119,32 @@ def write(stream: Bitstream) -> bytes:
     assert len(stream.latents) % 4 == 0
     parts = [
         _HEADER.pack(MAGIC, VERSION, codes[stream.arithmetic], 0, stream.model_id, stream.width, stream.height),
-        _chunk(b"LATS", stream.latents),
-        _chunk(b"ESCP", stream.escapes) if stream.escapes else b"",
-        _chunk(b"SYND", stream.syndromes),
+        *_coded_chunks(stream),
     ]
-    if stream.icc_profile is not None:
-        if not 1 <= len(stream.icc_profile) <= MAX_ICC_BYTES:
-            raise ImageError(f"ICC profile of {len(stream.icc_profile)} bytes; expected 1 to {MAX_ICC_BYTES}")
-        parts.append(_chunk(b"iccp", zlib.compress(stream.icc_profile, 9)))
+    parts += [_chunk(name, contents) for name, contents in chunks_from_metadata(stream.metadata)]
     parts.append(_CHUNK.pack(_CRC.size, b"ENDS"))
     body = b"".join(parts)
     return body + _CRC.pack(zlib.crc32(body))  # CRC last: it covers the header
 
 
-def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
+def read(data: bytes, max_pixels: int = MAX_PIXELS, max_latent_pixels: int = MAX_LATENT_PIXELS) -> Bitstream:
     """Take a file apart and check everything that can be checked without a model.
 
     Args:
         data: the whole file.
         max_pixels: refuse larger pictures.
+        max_latent_pixels: refuse larger pictures without a grid, and larger cells.
 
     Raises:
         TruncatedStreamError: the data ends early.
         CorruptStreamError: checksum, order, lengths or values are wrong, or data follows the end.
         UnsupportedStreamError: another kind of file, a newer version, an unknown critical chunk, or a picture
-            larger than ``max_pixels``.
+            larger than ``max_pixels`` or ``max_latent_pixels``.
     """
+    return _read(data, max_pixels, max_latent_pixels, is_cell=False)
+
+
+def _read(data: bytes, max_pixels: int, max_latent_pixels: int, is_cell: bool) -> Bitstream:
     _check_kind(data)
     chunks, end = _frame(data)
     (stored,) = _CRC.unpack_from(data, end - _CRC.size)
@@ -147,14 +152,25 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
     if stored != computed:
         raise CorruptStreamError(f"checksum is {stored:08x}, the contents have {computed:08x}", offset=end - _CRC.size)
     header = _header(data, max_pixels)
+    names = [name for name, _, _ in chunks]
+    if is_cell and (strangers := [name.decode() for name in names if name not in _CODED]):
+        raise CorruptStreamError(f"a cell holds {', '.join(strangers)}; expected LATS, ESCP and SYND alone")
+    if b"GRID" not in names and header.width * header.height > max_latent_pixels:
+        raise UnsupportedStreamError(
+            f"{header.width} x {header.height} pixels in one latent; the limit is {max_latent_pixels} (latent_pixels)",
+            offset=16,
+        )
     contents = _known_chunks(data, chunks)
-    latents = contents[b"LATS"]
+    grid = None
+    if b"GRID" in contents:
+        read_cell = partial(_read, max_pixels=max_pixels, max_latent_pixels=max_latent_pixels, is_cell=True)
+        grid = read_grid(contents[b"GRID"], header, read_cell)
+    latents = contents.get(b"LATS", b"")
     if len(latents) % 4:
         raise CorruptStreamError(f"LATS has {len(latents)} bytes; expected a multiple of 4")
     escapes = contents.get(b"ESCP", b"")
     if b"ESCP" in contents and not escapes:
         raise CorruptStreamError("ESCP is empty; expected no such chunk")
-    profile = _decompress_profile(contents[b"iccp"]) if b"iccp" in contents else None
     return Bitstream(
         header.model_id,
         header.width,
@@ -162,9 +178,23 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Bitstream:
         header.arithmetic,
         latents=latents,
         escapes=escapes,
-        syndromes=contents[b"SYND"],
-        icc_profile=profile,
+        syndromes=contents.get(b"SYND", b""),
+        metadata=metadata_from_chunks(contents),
+        grid=grid,
     )
+
+
+def read_metadata(data: bytes, max_pixels: int = MAX_PIXELS) -> Metadata:
+    """Read what goes with a file's picture; no model is needed.
+
+    Args:
+        data: the whole file.
+        max_pixels: refuse larger pictures.
+
+    Raises:
+        BitstreamError: as ``read``.
+    """
+    return read(data, max_pixels).metadata
 
 
 def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
@@ -257,22 +287,20 @@ def _known_chunks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> dict[byt
             raise CorruptStreamError(f"chunk {name.decode()} stands too late", offset=start - _CHUNK.size)
         last = _ORDER.index(name)
         contents[name] = bytes(data[start:end])
-    if missing := [name.decode() for name in (b"LATS", b"SYND") if name not in contents]:
+    if b"GRID" in contents:
+        if coded := [name.decode() for name in _CODED if name in contents]:
+            raise CorruptStreamError(f"GRID stands beside {', '.join(coded)}; expected one or the other")
+    elif missing := [name.decode() for name in (b"LATS", b"SYND") if name not in contents]:
         raise CorruptStreamError(f"chunks are missing: {', '.join(missing)}")
     return contents
 
 
-def _decompress_profile(data: bytes) -> bytes:
-    decompressor = zlib.decompressobj()
-    try:
-        profile = decompressor.decompress(data, MAX_ICC_BYTES + 1)
-    except zlib.error as error:
-        raise CorruptStreamError(f"ICC profile cannot be decompressed: {error}") from error
-    if len(profile) > MAX_ICC_BYTES:
-        raise CorruptStreamError(f"ICC profile is larger than {MAX_ICC_BYTES} bytes")
-    if not profile or not decompressor.eof or decompressor.unused_data:
-        raise CorruptStreamError("ICC profile is empty, cut or followed by other data")
-    return profile
+def _coded_chunks(stream: Bitstream) -> list[bytes]:
+    """Return the critical chunks of a file."""
+    if stream.grid is not None:
+        return [_chunk(b"GRID", grid_bytes(stream.grid, write))]
+    escapes = [_chunk(b"ESCP", stream.escapes)] if stream.escapes else []
+    return [_chunk(b"LATS", stream.latents), *escapes, _chunk(b"SYND", stream.syndromes)]
 
 
 def _chunk(name: bytes, contents: bytes) -> bytes:

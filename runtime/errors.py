@@ -1,4 +1,4 @@
-"""Every exception that the runtime raises on purpose."""
+"""Every exception that the runtime raises on purpose, and its one warning."""
 
 
 class MlicError(Exception):
@@ -60,3 +60,7 @@ class ShapeError(MlicError, ValueError):
 
 class ImageError(MlicError):
     """A picture file cannot be read or written."""
+
+
+class ImageWarning(UserWarning):
+    """A picture was read or written, but something in it was given up."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mlic.runtime.arrays import Array, UInt8Array
 from mlic.runtime.atomic import atomic_file
 from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import ImageError
+from mlic.runtime.image_metadata import exif_of_tiff, info_from, metadata_of, usable_profile, warn, writer_options
+from mlic.runtime.metadata import NO_METADATA, Metadata, Source
+from mlic.runtime.orientation import UPRIGHT, orientation_of, upright
 
 # Suffix -> Pillow's format and options. Lossy formats at a quality that adds little to the codec's own loss.
 _WRITERS: dict[str, tuple[str, dict[str, object]]] = {
@@ -33,10 +35,17 @@ WRITABLE_SUFFIXES = tuple(_WRITERS)
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-
-
-class ImageWarning(UserWarning):
-    """A picture was read, but something in it was given up."""
+_GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
+_RGB_ONLY = ("WEBP", "PPM")  # the one has no grey pixels, the other is called .pgm then
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,12 @@ class Picture:
     """A picture as the codec takes it.
 
     Attributes:
-        pixels: uint8 [H, W, 3], RGB.
-        icc_profile: of these RGB values, or None.
+        pixels: uint8 [H, W, 3], RGB, upright; three equal planes if the picture is grey.
+        metadata: what goes with it; its orientations are 1.
     """
 
     pixels: UInt8Array
-    icc_profile: bytes | None = None
+    metadata: Metadata = NO_METADATA
 
 
 def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -64,7 +73,7 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
             meaning in 8 bits, or too large.
 
     Warns:
-        ImageWarning: transparency, bits, frames or a profile were given up.
+        ImageWarning: transparency, bits, frames, a profile or damaged EXIF were given up.
     """
     name = "the picture" if hasattr(source, "read") else os.fspath(source)
     try:
@@ -85,9 +94,9 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
 def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Picture:
     """Turn a Pillow image into RGB: upright, opaque, 8 bits.
 
-    Grey becomes RGB; palettes are looked up; transparency is composited on white; 16 bits are rounded to 8
-    (Pillow itself drops the lower bits of 16-bit colour pictures); CMYK is converted without its profile; of
-    several frames the first is taken.
+    Grey becomes three equal planes; palettes are looked up; transparency is composited on white; 16 bits are rounded to
+    8 (Pillow itself drops the lower bits of 16-bit colour pictures); CMYK is converted without its profile; of several
+    frames the first is taken. EXIF and XMP are kept, with the orientation of a picture that is upright.
 
     Args:
         image: any Pillow image; not changed, though its pixels are loaded.
@@ -97,42 +106,71 @@ def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Pictur
         ImageError: the picture is too large, empty, damaged, or of a pixel type without a meaning in 8 bits.
 
     Warns:
-        ImageWarning: transparency, bits, frames or a profile were given up.
+        ImageWarning: transparency, bits, frames, a profile or damaged EXIF were given up.
     """
-    width, height = image.size
-    if not 0 < width * height <= max_pixels:
-        raise ImageError(f"{width} x {height} pixels; expected 1 to {max_pixels}")
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: cameras' previews, not frames
-        _warn("holds several frames; the first was taken")
-    if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) if image.mode.startswith(("RGB", "LA"))):
-        _warn("16 bits a channel were reduced to 8")
-    profile = image.info.get("icc_profile")
-    try:
-        image = ImageOps.exif_transpose(image)
-        rgb = _rgb(image)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
-        raise ImageError(f"cannot be decoded: {_one_line(error)}") from error
-    return Picture(np.array(rgb, dtype=np.uint8), _usable_profile(profile))
+    _check_size(image, max_pixels)
+    tiff_exif = exif_of_tiff(image) if hasattr(image, "tag_v2") else None
+    turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", ())  # Pillow does that while it loads a TIFF
+    source = _loaded(image)
+    return _picture(image, source, metadata_of(image, tiff_exif), turned)
+
+
+def picture_with(image: Image.Image, metadata: Metadata, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Turn a Pillow image into RGB, as ``picture_from_pil``, but with other metadata than it brings along.
+
+    Args:
+        image: any Pillow image; not changed, though its pixels are loaded.
+        metadata: to go with it; its orientation is the one by which the pixels are turned upright.
+        max_pixels: refuse larger pictures.
+
+    Raises:
+        ImageError: as ``picture_from_pil``.
+
+    Warns:
+        ImageWarning: as ``picture_from_pil``.
+    """
+    _check_size(image, max_pixels)
+    return _picture(image, _loaded(image), metadata)
+
+
+def image_from(pixels: UInt8Array, metadata: Metadata) -> Image.Image:
+    """Return a decoded picture as Pillow's readers would.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        metadata: of the file.
+
+    Returns:
+        An image of mode ``L`` if the picture is grey, else ``RGB``; ``icc_profile``, ``exif`` and ``xmp`` in its
+        ``info``, where there are any.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]) if metadata.is_grey else pixels)
+    image.info.update(**info_from(metadata))
+    return image
 
 
 def write_image(
     destination: str | os.PathLike[str] | BinaryIO,
     pixels: UInt8Array,
-    icc_profile: bytes | None = None,
+    metadata: Metadata = NO_METADATA,
     suffix: str | None = None,
 ) -> None:
     """Write a picture file, as a whole or not at all.
 
+    A grey picture has one channel in formats that know such pixels, but three in ``.webp`` and ``.ppm``.
+
     Args:
         destination: a path, or a binary file such as ``sys.stdout.buffer``.
         pixels: uint8 [H, W, 3].
-        icc_profile: stored in formats that can hold one.
+        metadata: stored in formats that can hold it; BMP and PPM cannot. TIFF gets its EXIF written anew, and is not
+            compressed then.
         suffix: which format, such as ``.png``; default: the path's, and ``.png`` for a file object.
 
     Raises:
         ImageError: no format has this suffix, or the file cannot be written.
+
+    Warns:
+        ImageWarning: a part of the metadata does not fit, though the format has a place for it.
     """
     if hasattr(destination, "write"):
         name, path = "the picture", None
@@ -142,9 +180,11 @@ def write_image(
         suffix = suffix or path.suffix
     require_writable(name, suffix)
     pillow_format, options = _WRITERS[suffix.lower()]
-    if icc_profile:
-        options = {**options, "icc_profile": icc_profile}
-    image = Image.fromarray(pixels)
+    image = image_from(pixels, metadata)
+    if pillow_format in _RGB_ONLY:
+        image = image.convert("RGB")
+    image.info.clear()  # some writers look there too
+    options = options | writer_options(pillow_format, metadata, image.mode)
     try:
         if path is None:
             image.save(destination, format=pillow_format, **options)
@@ -176,43 +216,68 @@ def eight_bits_from_sixteen(values: Array) -> UInt8Array:
     return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if not 0 < width * height <= max_pixels:
+        raise ImageError(f"{width} x {height} pixels; expected 1 to {max_pixels}")
+
+
+def _loaded(image: Image.Image) -> Source:
+    """Decode an image's pixels; return what can be said of them now, and what only its file says before."""
+    source = Source.GREY if image.mode in _GREY else Source(0)
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: cameras' previews, not frames
+        warn("holds several frames; the first was taken")
+    if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) if image.mode.startswith(("RGB", "LA"))):
+        warn("16 bits a channel were reduced to 8")
+        source |= Source.DEEP
+    try:
+        image.load()
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
+        raise ImageError(f"cannot be decoded: {_one_line(error)}") from error
+    return source
+
+
+def _picture(image: Image.Image, source: Source, metadata: Metadata, turned: bool = False) -> Picture:
+    """Convert a loaded image; ``turned`` says that it is upright already."""
+    try:
+        orientation = UPRIGHT if turned else orientation_of(metadata)
+    except ValueError:  # ``upright`` warns of it
+        orientation = orientation_of(replace(metadata, exif=None))
+    try:
+        rgb, lost = _rgb(image.transpose(_TURNS[orientation]) if orientation != UPRIGHT else image)
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"cannot be decoded: {_one_line(error)}") from error
+    source |= lost | metadata.source
+    profile = usable_profile(metadata.icc_profile, source)
+    return Picture(np.array(rgb, dtype=np.uint8), replace(upright(metadata), icc_profile=profile, source=source))
+
+
+def _rgb(image: Image.Image) -> tuple[Image.Image, Source]:
+    """Return an image in RGB, and what it lost thereby."""
     if image.mode in _SIXTEEN_BITS or image.mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ImageError("32-bit pixels are not supported")
-        _warn("16 bits a channel were reduced to 8")
-        return Image.fromarray(eight_bits_from_sixteen(values)).convert("RGB")
+        warn("16 bits a channel were reduced to 8")
+        return Image.fromarray(eight_bits_from_sixteen(values)).convert("RGB"), Source.DEEP
     if image.mode not in _CONVERTIBLE:
         raise ImageError(f"pixels of mode {image.mode} are not supported")
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         layers = image.convert("RGBA")
         if layers.getchannel("A").getextrema()[0] == 255:
-            return layers.convert("RGB")
-        _warn("transparency was composited on white")
+            return layers.convert("RGB"), Source(0)
+        warn("transparency was composited on white")
         white = Image.new("RGBA", layers.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layers).convert("RGB")
-    return image.convert("RGB")
-
-
-def _usable_profile(profile: bytes | None) -> bytes | None:
-    """Return a profile that describes RGB values; one of grey or CMYK would be wrong after the conversion."""
-    if not profile:
-        return None
-    if profile[16:20] != b"RGB ":  # data colour space, ICC.1:2022 table 17
-        _warn("its colour profile is not for RGB and was left out")
-        return None
-    return profile
+        return Image.alpha_composite(white, layers).convert("RGB"), Source.TRANSPARENT
+    return image.convert("RGB"), Source(0)
 
 
 def _seekable(source: str | os.PathLike[str] | BinaryIO) -> str | os.PathLike[str] | BinaryIO:
     if isinstance(source, (str, os.PathLike)) or source.seekable():
         return source
     return BytesIO(source.read())
-
-
-def _warn(text: str) -> None:
-    warnings.warn(f"the picture: {text}", ImageWarning, stacklevel=4)
 
 
 def _one_line(error: Exception) -> str:

@@ -99,6 +99,20 @@ class GraphForm:
 
 
 @dataclass(frozen=True)
+class Tiling:
+    """How a graph may be run over parts of a picture; all in pixels of the padded picture.
+
+    Attributes:
+        multiple: where edges of tiles inside the picture may lie.
+        halo: how much more is computed on every side of a tile that is not the edge of the picture; a multiple of
+            ``multiple``.
+    """
+
+    multiple: int
+    halo: int
+
+
+@dataclass(frozen=True)
 class GraphFile:
     """Where a graph lies in the bundle.
 
@@ -114,6 +128,7 @@ class GraphFile:
         precision: ``fp32``, ``fp16``: what the file computes in; ``bf16``: a file in fp32 that engines may run in
             bfloat16; ``int8``: convolutions in 8 bits by QuantizeLinear and DequantizeLinear, the rest in fp32.
         symmetric: the form with symmetric activations, if there is one.
+        tiling: how the graph may be run over tiles; None where it has to run in one pass.
     """
 
     spec: GraphSpec
@@ -121,6 +136,7 @@ class GraphFile:
     sha256: str
     precision: str
     symmetric: GraphForm | None = None
+    tiling: Tiling | None = None
 
     @property
     def forms(self) -> tuple[GraphForm, ...]:

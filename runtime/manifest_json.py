@@ -22,6 +22,7 @@ from mlic.runtime.manifest import (
     SizeRange,
     StepSpec,
     TensorSpec,
+    Tiling,
     parse_dim,
 )
 
@@ -111,6 +112,7 @@ def json_from_manifest(manifest: Manifest) -> str:
                 "exact": graph.spec.exact,
                 "precision": graph.precision,
                 **_json_from_symmetric(graph.symmetric),
+                **_json_from_tiling(graph.tiling),
                 "inputs": _json_from_tensors(graph.spec.inputs),
                 "outputs": _json_from_tensors(graph.spec.outputs),
             }
@@ -188,11 +190,19 @@ def _graph(entry: _Object) -> GraphFile:
     )
     plain, precision = _form(entry), entry.text("precision")
     symmetric = _form(entry.object("symmetric")) if "symmetric" in entry.value else None
-    return GraphFile(spec, plain.path, plain.sha256, precision, symmetric)
+    tiling = _tiling(entry.object("tiling")) if "tiling" in entry.value else None
+    return GraphFile(spec, plain.path, plain.sha256, precision, symmetric, tiling)
 
 
 def _form(entry: _Object) -> GraphForm:
     return GraphForm(entry.text("path"), entry.text("sha256", _SHA256))
+
+
+def _tiling(entry: _Object) -> Tiling:
+    tiling = Tiling(entry.number("multiple", 1), entry.number("halo", 0))
+    if tiling.halo % tiling.multiple:
+        entry.problem("halo", f"is {tiling.halo}; expected a multiple of {tiling.multiple}")
+    return tiling
 
 
 def _tensors(entry: _Object) -> dict[str, TensorSpec]:
@@ -251,6 +261,10 @@ def _json_from_sizes(sizes: SizeRange) -> dict[str, Any]:
 
 def _json_from_symmetric(form: GraphForm | None) -> dict[str, Any]:
     return {} if form is None else {"symmetric": {"path": form.path, "sha256": form.sha256}}
+
+
+def _json_from_tiling(tiling: Tiling | None) -> dict[str, Any]:
+    return {} if tiling is None else {"tiling": {"multiple": tiling.multiple, "halo": tiling.halo}}
 
 
 def _json_from_tensors(tensors: dict[str, TensorSpec]) -> dict[str, Any]:

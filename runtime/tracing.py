@@ -1,15 +1,41 @@
-"""Coders that keep what passes through the walk: a tracer of another coder, and one that replays known symbols."""
+"""The walk with everything on the way kept, and with symbols that are known: for tests and for comparing engines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from mlic.runtime.arrays import Array, Float32Array, Int32Array, UInt8Array
+from mlic.runtime.chain import Chain
+from mlic.runtime.coder import SymbolEncoder
 from mlic.runtime.entropy_model import EntropyModel
 from mlic.runtime.manifest import StepSpec
-from mlic.runtime.walk import Coder
+from mlic.runtime.walk import Coder, walk
+
+
+def trace(chain: Chain, y: Float32Array, z_symbols: Float32Array) -> dict[str, Any]:
+    """Encode latents and keep everything on the way; see ``Codec.trace``."""
+    coder = SymbolEncoder(chain.models)
+    tracer = SymbolTracer(coder, chain.bundle.entropy)
+    state = walk(chain.steps, tracer, chain.begin(coder.code_z(z_symbols)), y)
+    return {
+        "y": y,
+        "z_symbols": z_symbols.astype(np.int32),
+        "scales": tracer.scales,
+        "means": tracer.means,
+        "indexes": tracer.indexes,
+        "symbols": tracer.symbols,
+        "y_hat": np.asarray(chain.finish(state)),
+    }
+
+
+def replay(chain: Chain, z_symbols: Array, symbols: Sequence[Array]) -> list[Float32Array]:
+    """Run the chain with symbols that are known and return the scales; see ``Codec.replay``."""
+    coder = SymbolReplayer(symbols)
+    walk(chain.steps, coder, chain.begin(z_symbols.astype(np.float32)))
+    return coder.scales
 
 
 class SymbolTracer:

@@ -10,6 +10,7 @@ from mlic.runtime.manifest import Dim, GraphSpec, Manifest, StepSpec, TensorSpec
 
 LATENT_STRIDE = 16  # pixels a position of y; part of the bundle format
 HYPER_STRIDE = 64  # pixels a position of z
+TILED = ("g_a", "g_s")  # the graphs that may run over tiles
 
 
 def wiring_problems(manifest: Manifest) -> list[str]:
@@ -33,6 +34,7 @@ def wiring_problems(manifest: Manifest) -> list[str]:
     problems += _exactly(graphs["g_a"], {"x": x}, {"y": y})
     problems += _exactly(graphs["h_a"], {"y": y}, {"z_symbols": z})
     problems += _exactly(graphs["g_s"], {"y_hat": y}, {"x_hat": x})
+    problems += _tilings(manifest)
 
     state = {"z_symbols": z}
     problems += _advance(graphs["h_s"], state)
@@ -79,6 +81,23 @@ def _exactly(graph: GraphSpec, inputs: dict[str, TensorSpec], outputs: dict[str,
         found = ", ".join(f"{name} {_text(spec)}" for name, spec in graph.inputs.items()) or "nothing"
         expected = ", ".join(f"{name} {_text(spec)}" for name, spec in inputs.items())
         problems.append(f"graph {graph.name} takes {found}; expected {expected}")
+    return problems
+
+
+def _tilings(manifest: Manifest) -> list[str]:
+    """Check that tiles hold whole positions of y, and that pictures end where a tile may."""
+    problems = []
+    for name, graph in manifest.graphs.items():
+        if graph.tiling is None:
+            continue
+        multiple, end = graph.tiling.multiple, manifest.padding.multiple
+        if name not in TILED:
+            problems.append(f"graph {name} has a tiling; only {' and '.join(TILED)} run over tiles")
+        elif multiple % LATENT_STRIDE or end % multiple:
+            problems.append(
+                f"graph {name} has tiles of a multiple of {multiple}; expected a multiple of {LATENT_STRIDE} "
+                f"that divides the padding's, {end}"
+            )
     return problems
 
 

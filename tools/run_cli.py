@@ -20,7 +20,20 @@ from mlic.tools.build_options import Target
 from mlic.tools.compare.cli import compare
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.progress import progress_bar
-from mlic.tools.run_options import BackendName, FileModel, Force, Json, Limit, Model, QualityName, Quiet, Threads
+from mlic.tools.run_options import (
+    BackendName,
+    FileModel,
+    Force,
+    Json,
+    Limit,
+    Model,
+    QualityName,
+    Quiet,
+    RegionText,
+    Strip,
+    Threads,
+    region_from,
+)
 
 app = typer.Typer(
     add_completion=True,
@@ -63,6 +76,7 @@ def encode(
     backend: BackendName = "auto",
     threads: Threads = None,
     max_pixels: Limit = MAX_PIXELS,
+    strip: Strip = False,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -74,14 +88,15 @@ def encode(
         target = output or _default_target(source, ".mlic")
         _require_free(target, force)
         picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
+        metadata = picture.metadata.stripped() if strip else picture.metadata
         source_bytes = None if source == PIPE else source.stat().st_size
         codec = Codec.load(model, backend, threads, max_pixels, quality)
         start = time.perf_counter()
-        with progress_bar(codec.num_stages_per_call, quiet) as begin:
-            data = codec.encode(picture.pixels, picture.icc_profile, progress=begin)
+        height, width = picture.pixels.shape[:2]
+        with progress_bar(codec.num_encode_stages(height, width), quiet) as begin:
+            data = codec.encode(picture.pixels, metadata, progress=begin)
         seconds = time.perf_counter() - start
         _write(target, data)
-        height, width = picture.pixels.shape[:2]
         row = {
             "output": str(target),
             "width": width,
@@ -118,7 +133,9 @@ def decode(
     model: FileModel = None,
     backend: BackendName = "auto",
     threads: Threads = None,
+    region: RegionText = None,
     max_pixels: Limit = MAX_PIXELS,
+    strip: Strip = False,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -134,20 +151,22 @@ def decode(
             require_writable(str(target), target.suffix)  # before the work, not after it
         data = _read(source)
         stream = read(data, max_pixels)
+        metadata = stream.metadata.stripped() if strip else stream.metadata
         if model is None:
             codec = Codec.load_for(data, backend, threads, max_pixels)
         else:
             codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
-        with progress_bar(codec.num_stages_per_call, quiet) as begin:
-            pixels = codec.decode(data, progress=begin)
+        part = region_from(region)
+        with progress_bar(codec.num_decode_stages(stream, part), quiet) as begin:
+            pixels = codec.decode(data, begin, part)
         seconds = time.perf_counter() - start
         if target == PIPE:
             buffer = BytesIO()
-            write_image(buffer, pixels, stream.icc_profile)
+            write_image(buffer, pixels, metadata)
             _write(PIPE, buffer.getvalue())
         else:
-            write_image(target, pixels, stream.icc_profile)
+            write_image(target, pixels, metadata)
         height, width = pixels.shape[:2]
         row = {"output": str(target), "width": width, "height": height, "seconds": round(seconds, 3)}
         _report(row, f"{target}: {width}x{height}, {seconds:.2f} s", target, as_json, quiet)
@@ -161,7 +180,7 @@ def info(
 ) -> None:
     """Show what a .mlic file holds, without decoding it."""
     with reported_errors("mlic-run info"):
-        from mlic.tools.describe import description  # noqa: PLC0415
+        from mlic.tools.describe import description, value_text  # noqa: PLC0415
 
         row = description(_read(source), max_pixels)
         if as_json:
@@ -169,7 +188,7 @@ def info(
         else:
             width = max(len(key) for key in row)
             for key, value in row.items():
-                print(f"{key:<{width}}  {'-' if value is None else value}")
+                print(f"{key:<{width}}  {value_text(value)}")
 
 
 @app.command()

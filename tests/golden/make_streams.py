@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlic.runtime import Codec, coder
+from mlic.runtime import Codec, Metadata, coder
 from mlic.runtime.arrays import UInt8Array
 from mlic.runtime.shipped import QUALITIES
 from mlic.runtime.syndrome import SyndromeWriter
@@ -34,7 +34,7 @@ def streams(bundle: Path) -> Iterator[tuple[str, Codec, bytes]]:
     for height, width in ((1, 1), (24, 40), (64, 64), (75, 100)):
         yield f"tiny-{width}x{height}", tiny, tiny.encode(photo(height, width))
     yield "tiny-noise-with-escapes", tiny, tiny.encode(noise)
-    yield "tiny-with-profile", tiny, tiny.encode(photo(30, 30), icc_profile=b"a profile")
+    yield "tiny-with-profile", tiny, tiny.encode(photo(30, 30), Metadata(icc_profile=b"a profile"))
     for chunk_log2, width in ((6, 16), (10, 32)):
         coder.SyndromeWriter = functools.partial(SyndromeWriter, chunk_log2, width)  # type: ignore[misc, assignment]
         yield f"tiny-checksums-{width}-bits-chunks-{1 << chunk_log2}", tiny, tiny.encode(photo(75, 100))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlic.runtime import Codec
+from mlic.runtime import Codec, Metadata
 from tests.conftest import photo
 from tests.tiny_bundle import build_tiny_bundle
 
@@ -20,7 +20,7 @@ def write_seeds(folder: Path) -> None:
     for height, width in ((1, 1), (24, 40), (64, 100)):
         (corpus / f"{width}x{height}.mlic").write_bytes(codec.encode(photo(height, width)))
     noise = np.random.default_rng(0).integers(0, 256, (50, 60, 3)).astype(np.uint8)
-    (corpus / "noise.mlic").write_bytes(codec.encode(noise, icc_profile=b"a profile"))
+    (corpus / "noise.mlic").write_bytes(codec.encode(noise, Metadata(icc_profile=b"a profile")))
 
 
 if __name__ == "__main__":

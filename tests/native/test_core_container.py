@@ -9,7 +9,8 @@ import zlib
 import pytest
 
 from mlic.runtime import Codec, container
-from mlic.runtime.container import MAX_ICC_BYTES, MAX_PIXELS, Bitstream
+from mlic.runtime.container import MAX_LATENT_PIXELS, Bitstream
+from mlic.runtime.metadata import MAX_ICC_BYTES, Metadata
 from mlic.runtime.shipped import QUALITIES
 from tests.native.core_probe import status_of
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("native_core")  # one build
 def file(request, codec, make_photo):
     """A file of each bundle that ships, and one with escapes and a profile."""
     if request.param == "tiny":
-        return codec.encode(make_photo(70, 90), icc_profile=bytes(range(256)) * 3)
+        return codec.encode(make_photo(70, 90), Metadata(bytes(range(256)) * 3))
     return Codec.load(quality=request.param, threads=1).encode(make_photo(64, 64))
 
 
@@ -31,18 +32,18 @@ def sealed(data):
 
 def same_status(probe, data):
     expected = status_of(container.read, data)
-    assert probe.status("read_container", data, MAX_PIXELS) == expected, data.hex()
+    assert probe.status("read_container", data, MAX_LATENT_PIXELS) == expected, data.hex()
     return expected
 
 
 def test_a_file_is_taken_apart_and_written_as_python_does(probe, file):
     stream = container.read(file)
-    model_id, width, height, arithmetic, *parts = probe.ask("read_container", file, MAX_PIXELS)
-    profile = [] if stream.icc_profile is None else [stream.icc_profile]
+    model_id, width, height, arithmetic, *parts = probe.ask("read_container", file, MAX_LATENT_PIXELS)
+    profile = [] if stream.metadata.icc_profile is None else [stream.metadata.icc_profile]
     assert (model_id, arithmetic.decode()) == (stream.model_id, stream.arithmetic)
     assert struct.unpack("<II", width + height) == (stream.width, stream.height)
     assert parts == [stream.latents, stream.escapes, stream.syndromes, *profile]
-    assert probe.ask("read_header", file[:24], MAX_PIXELS) == [model_id, width, height, arithmetic]
+    assert probe.ask("read_header", file[:24], MAX_LATENT_PIXELS) == [model_id, width, height, arithmetic]
     assert probe.ask("write_container", model_id, width, height, *parts) == [file]
 
 
@@ -80,7 +81,7 @@ def test_random_chunks_are_refused_alike(probe, file, rng):
 
 
 def test_profiles_are_unpacked_within_the_same_bounds(probe, file):
-    stream = dataclasses.replace(container.read(file), icc_profile=None)
+    stream = dataclasses.replace(container.read(file), metadata=Metadata())
     plain = container.write(stream)
     for packed in (
         zlib.compress(bytes(MAX_ICC_BYTES)), zlib.compress(bytes(MAX_ICC_BYTES + 1)), zlib.compress(b"a" * 99)[:-1],

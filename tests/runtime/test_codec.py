@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlic.runtime import Codec, container
+from mlic.runtime import Codec, Metadata, Source, container
 from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.entropy_model import dequantize
@@ -20,11 +20,11 @@ from mlic.runtime.errors import (
     BundleError,
     EngineMismatchError,
     ImageError,
+    ImageWarning,
     ShapeError,
     TruncatedStreamError,
     UnsupportedStreamError,
 )
-from mlic.runtime.image_files import ImageWarning
 from mlic.runtime.manifest import Padding
 from tests.tiny_bundle import build_tiny_bundle
 
@@ -85,10 +85,41 @@ def test_one_and_two_threads_read_each_other(codec, bundle_folder, make_photo):
 
 def test_grey_and_pillow_pictures_are_taken(codec, make_photo):
     grey = make_photo(40, 50)[..., 0]
-    expected = codec.encode(np.stack([grey] * 3, axis=-1))
+    colour = np.stack([grey] * 3, axis=-1)
+    expected = codec.encode(colour, Metadata(source=Source.GREY))
     assert codec.encode(grey) == expected
     assert codec.encode(Image.fromarray(grey)) == expected
-    assert codec.encode(Image.fromarray(np.stack([grey] * 3, axis=-1))) == expected
+    assert codec.encode(Image.fromarray(colour)) == codec.encode(colour) != expected
+
+
+def test_grey_pictures_come_back_grey(codec, make_photo):
+    grey = make_photo(40, 50)[..., 0]
+    planes = codec.decode(codec.encode(np.stack([grey] * 3, axis=-1))).astype(int)
+    assert np.ptp(planes, axis=2).any()  # as colour, the planes come out different
+    data = codec.encode(grey)
+    decoded = codec.decode(data)
+    assert np.array_equal(decoded, np.rint(planes.mean(axis=2, keepdims=True)).repeat(3, axis=2))
+    image = codec.decode_image(data)
+    assert image.mode == "L"
+    assert np.array_equal(np.asarray(image), decoded[..., 0])
+    assert np.array_equal(next(codec.decode_many([data])), decoded)
+
+
+def test_a_decoded_image_has_what_went_with_the_picture(codec, make_photo):
+    metadata = Metadata(b"profile", b"II*\0\x08\0\0\0\0\0\0\0\0\0", b"<x/>", Source.DEEP)
+    data = codec.encode(make_photo(20, 30), metadata)
+    assert container.read_metadata(data) == metadata
+    image = codec.decode_image(data)
+    assert (image.mode, image.size) == ("RGB", (30, 20))
+    assert np.array_equal(np.asarray(image), codec.decode(data))
+    assert image.info == {"icc_profile": b"profile", "exif": b"Exif\0\0" + metadata.exif, "xmp": b"<x/>"}
+    assert codec.decode_image(codec.encode(make_photo(20, 30))).info == {}
+
+
+def test_damaged_exif_is_left_out_and_does_not_stop_encoding(codec, make_photo):
+    with pytest.warns(ImageWarning, match="its EXIF is damaged and was left out: it begins with b'junk'"):
+        data = codec.encode(make_photo(20, 30), Metadata(exif=b"junk", xmp=b"<x/>"))
+    assert container.read_metadata(data) == Metadata(xmp=b"<x/>")
 
 
 def test_strided_pictures_are_taken(codec, make_photo):
@@ -104,10 +135,15 @@ def test_a_pillow_picture_is_turned_upright_and_keeps_its_profile(codec, make_ph
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(file, "PNG", exif=exif, icc_profile=profile)
     data = codec.encode(Image.open(file))
-    assert data == codec.encode(pixels, icc_profile=profile)
-    assert container.read(data).icc_profile == profile
-    assert container.read(codec.encode(Image.open(file), icc_profile=b"mine")).icc_profile == b"mine"
-    assert container.read(codec.encode(pixels)).icc_profile is None
+    stored = container.read_metadata(data)
+    assert stored.icc_profile == profile
+    assert Image.open(file).getexif()[0x0112] == 6
+    exif[0x0112] = 1
+    assert stored.exif == exif.tobytes()[6:]
+    assert data == codec.encode(pixels, stored)
+    assert container.read_metadata(codec.encode(Image.open(file), Metadata(b"mine"))) == Metadata(b"mine")
+    assert container.read_metadata(next(codec.encode_many([Image.open(file)]))) == stored
+    assert container.read_metadata(codec.encode(pixels)) == Metadata()
 
 
 def test_transparency_is_warned_of(codec):

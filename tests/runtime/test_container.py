@@ -2,13 +2,14 @@
 
 import dataclasses
 import struct
+import tracemalloc
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlic.runtime.container import MAX_ICC_BYTES, MAX_PIXELS, Bitstream, Header, read, read_header, write
+from mlic.runtime.container import MAX_PIXELS, Bitstream, Header, read, read_header, read_metadata, write
 from mlic.runtime.errors import (
     BitstreamError,
     CorruptStreamError,
@@ -16,6 +17,7 @@ from mlic.runtime.errors import (
     TruncatedStreamError,
     UnsupportedStreamError,
 )
+from mlic.runtime.metadata import MAX_EXIF_BYTES, MAX_ICC_BYTES, MAX_XMP_BYTES, Metadata, Source
 
 SMALL = Bitstream(
     model_id=bytes(range(8)),
@@ -34,6 +36,8 @@ BODY = (
     b"\x04\x00\x00\x00ENDS"
 )
 
+blobs = st.none() | st.binary(min_size=1, max_size=50)
+metadata = st.builds(Metadata, icc_profile=blobs, exif=blobs, xmp=blobs, source=st.integers(0, 7).map(Source))
 streams = st.builds(
     Bitstream,
     model_id=st.binary(min_size=8, max_size=8),
@@ -43,7 +47,7 @@ streams = st.builds(
     latents=st.binary(max_size=12).map(lambda data: data + bytes(-len(data) % 4)),
     escapes=st.binary(max_size=5),
     syndromes=st.binary(max_size=9),
-    icc_profile=st.none() | st.binary(min_size=1, max_size=50),
+    metadata=metadata,
 )
 
 
@@ -69,11 +73,29 @@ def test_layout_is_frozen():
     assert read(seal(BODY)) == SMALL
 
 
-def test_a_profile_is_a_compressed_ancillary_chunk():
-    stream = dataclasses.replace(SMALL, icc_profile=b"profile")
+def test_metadata_are_ancillary_chunks_in_this_order():
+    stream = dataclasses.replace(SMALL, metadata=Metadata(b"profile", b"II*\0", b"<x/>", Source.GREY | Source.DEEP))
     data = write(stream)
-    assert data == seal(BODY[:-8] + chunk(b"iccp", zlib.compress(b"profile", 9)) + BODY[-8:])
+    chunks = [(b"iccp", b"profile"), (b"exif", b"II*\0"), (b"xmpd", b"<x/>")]
+    packed = b"".join(chunk(name, zlib.compress(contents, 9)) for name, contents in chunks)
+    assert data == seal(BODY[:-8] + packed + b"\x01\x00\x00\x00orig\x05" + BODY[-8:])
     assert read(data) == stream
+    assert read_metadata(data) == stream.metadata
+
+
+def test_metadata_may_not_change_places():
+    exif, xmp = (chunk(name, zlib.compress(b"a")) for name in (b"exif", b"xmpd"))
+    assert read(with_chunks(LATS, SYND, exif, xmp)).metadata == Metadata(exif=b"a", xmp=b"a")
+    with pytest.raises(CorruptStreamError, match="chunk exif stands too late"):
+        read(with_chunks(LATS, SYND, xmp, exif))
+
+
+def test_reserved_bits_of_the_source_are_ignored_and_never_written():
+    assert read(with_chunks(LATS, SYND, chunk(b"orig", b"\xfa"))).metadata.source == Source.TRANSPARENT
+    assert read(with_chunks(LATS, SYND, chunk(b"orig", b"\xf8"))).metadata == Metadata()
+    assert write(dataclasses.replace(SMALL, metadata=Metadata(source=Source(0xF8)))) == seal(BODY)
+    forged = dataclasses.replace(SMALL, metadata=Metadata(source=Source(0xF9)))
+    assert read(write(forged)).metadata.source == Source.GREY
 
 
 def test_a_plain_photo_of_twenty_steps_has_less_than_100_bytes_of_overhead():
@@ -162,7 +184,7 @@ def header(version=1, arithmetic=1, flags=0, width=300, height=2):
         ({"flags": 1}, UnsupportedStreamError, "flags 0x0001"),
         ({"width": 0}, CorruptStreamError, "width is 0; expected 1 to 1048576"),
         ({"height": (1 << 20) + 1}, CorruptStreamError, "height is 1048577"),
-        ({"width": 1 << 14, "height": 1 << 14}, UnsupportedStreamError, f"the limit is {MAX_PIXELS}"),
+        ({"width": 1 << 14, "height": (1 << 14) + 1}, UnsupportedStreamError, f"the limit is {MAX_PIXELS}"),
     ],
 )
 def test_impossible_headers_are_refused(fields, error, message):
@@ -173,8 +195,8 @@ def test_impossible_headers_are_refused(fields, error, message):
 
 
 def test_the_pixel_limit_can_be_moved():
-    data = with_chunks(LATS, SYND, header=header(width=1 << 14, height=1 << 14))
-    assert read(data, max_pixels=1 << 28).width == 1 << 14
+    data = with_chunks(LATS, SYND, header=header(width=1 << 15, height=1 << 14))
+    assert read(data, max_pixels=1 << 29, max_latent_pixels=1 << 29).width == 1 << 15
     with pytest.raises(UnsupportedStreamError, match="300 x 2 pixels; the limit is 599"):
         read(seal(BODY), max_pixels=599)
 
@@ -182,7 +204,7 @@ def test_the_pixel_limit_can_be_moved():
 @pytest.mark.parametrize(
     ("chunks", "error", "message"),
     [
-        ([LATS, SYND, chunk(b"GRID")], UnsupportedStreamError, "critical chunk GRID is unknown"),
+        ([LATS, SYND, chunk(b"MORE")], UnsupportedStreamError, "critical chunk MORE is unknown"),
         ([SYND, LATS], CorruptStreamError, "LATS stands too late"),
         ([LATS, SYND, chunk(b"ESCP", b"1")], CorruptStreamError, "ESCP stands too late"),
         ([LATS, LATS, SYND], CorruptStreamError, "LATS occurs twice"),
@@ -198,6 +220,12 @@ def test_the_pixel_limit_can_be_moved():
         ([LATS, SYND, chunk(b"iccp", zlib.compress(b"abc" * 9)[:-6])], CorruptStreamError, "cut"),
         ([LATS, SYND, chunk(b"iccp", zlib.compress(b""))], CorruptStreamError, "empty"),
         ([LATS, SYND, chunk(b"iccp", zlib.compress(bytes(MAX_ICC_BYTES + 1)))], CorruptStreamError, "larger than"),
+        ([LATS, SYND, chunk(b"exif", b"no zlib")], CorruptStreamError, "EXIF cannot be decompressed"),
+        ([LATS, SYND, chunk(b"exif", zlib.compress(bytes(MAX_EXIF_BYTES + 1)))], CorruptStreamError, "EXIF is larger"),
+        ([LATS, SYND, chunk(b"xmpd", zlib.compress(b"a") + b"b")], CorruptStreamError, "XMP is empty, cut or followed"),
+        ([LATS, SYND, chunk(b"xmpd", zlib.compress(bytes(MAX_XMP_BYTES + 1)))], CorruptStreamError, "XMP is larger"),
+        ([LATS, SYND, chunk(b"orig", b"")], CorruptStreamError, "orig has 0 bytes; expected 1"),
+        ([LATS, SYND, chunk(b"orig", b"\1\1")], CorruptStreamError, "orig has 2 bytes; expected 1"),
     ],
 )
 def test_impossible_chunks_are_refused(chunks, error, message):
@@ -210,7 +238,24 @@ def test_unknown_ancillary_chunks_are_skipped():
     assert stream.latents == bytes(4)
 
 
-@pytest.mark.parametrize("profile", [b"", bytes(MAX_ICC_BYTES + 1)])
-def test_a_profile_that_could_not_be_read_is_not_written(profile):
-    with pytest.raises(ImageError, match="ICC profile of"):
-        write(dataclasses.replace(SMALL, icc_profile=profile))
+@pytest.mark.parametrize(
+    ("field", "limit", "what"),
+    [("icc_profile", MAX_ICC_BYTES, "ICC profile"), ("exif", MAX_EXIF_BYTES, "EXIF"), ("xmp", MAX_XMP_BYTES, "XMP")],
+)
+def test_metadata_that_could_not_be_read_are_not_written(field, limit, what):
+    for contents in (b"", bytes(limit + 1)):
+        with pytest.raises(ImageError, match=f"{what} of {len(contents)} bytes; expected 1 to {limit}"):
+            write(dataclasses.replace(SMALL, metadata=Metadata(**{field: contents})))
+    largest = dataclasses.replace(SMALL, metadata=Metadata(**{field: bytes(limit)}))
+    assert read(write(largest)) == largest
+
+
+@pytest.mark.parametrize("name", [b"iccp", b"exif", b"xmpd"])
+def test_a_bomb_is_stopped_while_it_is_unpacked(name):
+    data = with_chunks(LATS, SYND, chunk(name, zlib.compress(bytes(MAX_EXIF_BYTES * 5))))
+    tracemalloc.start()
+    with pytest.raises(CorruptStreamError, match="larger than"):
+        read(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.5 * MAX_EXIF_BYTES

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlic.runtime.errors import ImageError
+from mlic.runtime.errors import ImageError, ImageWarning
 from mlic.runtime.image_files import (
-    ImageWarning,
     Picture,
     eight_bits_from_sixteen,
     picture_from_pil,
     read_image,
     write_image,
 )
+from mlic.runtime.metadata import Metadata, Source
 
 RGB_PROFILE = bytes(16) + b"RGB " + bytes(108)
 GREY_PROFILE = bytes(16) + b"GRAY" + bytes(108)
@@ -67,42 +67,48 @@ def test_jpeg_files_come_close(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 def test_a_profile_is_carried(tmp_path, pixels, suffix):
-    write_image(tmp_path / f"a{suffix}", pixels, icc_profile=RGB_PROFILE)
-    assert read_image(tmp_path / f"a{suffix}").icc_profile == RGB_PROFILE
+    write_image(tmp_path / f"a{suffix}", pixels, Metadata(RGB_PROFILE))
+    assert read_image(tmp_path / f"a{suffix}").metadata == Metadata(RGB_PROFILE)
 
 
 def test_a_profile_of_other_colours_is_left_out(pixels):
-    with pytest.warns(ImageWarning, match="profile is not for RGB"):
-        picture = read_image(saved(Image.fromarray(pixels).convert("L"), icc_profile=GREY_PROFILE))
-    assert picture.icc_profile is None
+    with pytest.warns(ImageWarning, match="profile is for other pixels"):
+        picture = read_image(saved(Image.fromarray(pixels), ".tif", icc_profile=GREY_PROFILE))
+    assert picture.metadata == Metadata()
+
+
+def test_a_grey_profile_goes_with_a_grey_picture(pixels):
+    picture = read_image(saved(Image.fromarray(pixels).convert("L"), icc_profile=GREY_PROFILE))
+    assert picture.metadata == Metadata(GREY_PROFILE, source=Source.GREY)
 
 
 def test_no_profile_is_none(pixels):
-    assert read_image(saved(Image.fromarray(pixels))).icc_profile is None
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(pixels, orientation):
-    turned = {
-        1: lambda a: a,
-        2: np.fliplr,
-        3: lambda a: np.rot90(a, 2),
-        4: np.flipud,
-        5: lambda a: a.transpose(1, 0, 2),
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: np.rot90(a.transpose(1, 0, 2), 2),
-        8: lambda a: np.rot90(a, -1),
-    }[orientation](pixels)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    file = saved(Image.fromarray(np.ascontiguousarray(turned)), exif=exif.tobytes())
-    assert np.array_equal(read_image(file).pixels, pixels)
+    assert read_image(saved(Image.fromarray(pixels))).metadata == Metadata()
 
 
 def test_grey_and_one_bit_become_rgb(pixels):
     grey = Image.fromarray(pixels).convert("L")
     assert np.array_equal(read_image(saved(grey)).pixels, np.stack([np.asarray(grey)] * 3, axis=-1))
     assert set(np.unique(read_image(saved(grey.convert("1"))).pixels)) <= {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("mode", "source"),
+    [
+        ("1", Source.GREY),
+        ("L", Source.GREY),
+        ("LA", Source.GREY | Source.TRANSPARENT),
+        ("I;16", Source.GREY | Source.DEEP),
+        ("P", Source(0)),
+        ("RGB", Source(0)),
+        ("RGBA", Source.TRANSPARENT),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the picture")
+def test_what_the_source_had_is_kept(mode, source):
+    image = Image.new(mode, (3, 2))
+    assert read_image(saved(image)).metadata.source == source
+    assert picture_from_pil(image).metadata.source == source
 
 
 def test_palettes_are_looked_up():
@@ -170,14 +176,16 @@ def test_big_endian_and_32_bit_greys():
 def test_sixteen_bits_of_colour_are_said_to_be_lost():
     file = io.BytesIO(png(1, 1, 16, 2, b"\0" + struct.pack(">3H", 0x1234, 0xFF00, 0x00FF)))
     with pytest.warns(ImageWarning, match="16 bits a channel"):
-        assert read_image(file).pixels.tolist() == [[[0x12, 0xFF, 0x00]]]
+        picture = read_image(file)
+    assert picture.pixels.tolist() == [[[0x12, 0xFF, 0x00]]]
+    assert picture.metadata.source == Source.DEEP
 
 
 def test_cmyk_is_converted_and_its_profile_left_out():
     image = Image.new("CMYK", (8, 8), (0, 0, 0, 255))
     with pytest.warns(ImageWarning, match="profile"):
         picture = read_image(saved(image, ".jpg", icc_profile=bytes(16) + b"CMYK" + bytes(108)))
-    assert picture.icc_profile is None
+    assert picture.metadata == Metadata()
     assert picture.pixels.max() < 5
 
 
