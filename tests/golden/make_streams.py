@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlic.runtime import Codec, Metadata, coder
+from mlic.runtime import Codec, Metadata, Source, coder
 from mlic.runtime.arrays import UInt8Array
 from mlic.runtime.shipped import QUALITIES
 from mlic.runtime.syndrome import SyndromeWriter
 from tests.conftest import photo
+from tests.exif_blocks import exif_block, xmp_packet
 from tests.tiny_bundle import build_tiny_bundle
 
 FOLDER = Path(__file__).parent
@@ -35,6 +36,10 @@ def streams(bundle: Path) -> Iterator[tuple[str, Codec, bytes]]:
         yield f"tiny-{width}x{height}", tiny, tiny.encode(photo(height, width))
     yield "tiny-noise-with-escapes", tiny, tiny.encode(noise)
     yield "tiny-with-profile", tiny, tiny.encode(photo(30, 30), Metadata(icc_profile=b"a profile"))
+    metadata = Metadata(
+        exif=exif_block(with_thumbnail=False), xmp=xmp_packet(), source=Source.TRANSPARENT | Source.DEEP
+    )
+    yield "tiny-with-metadata", tiny, tiny.encode(photo(30, 30), metadata)
     for chunk_log2, width in ((6, 16), (10, 32)):
         coder.SyndromeWriter = functools.partial(SyndromeWriter, chunk_log2, width)  # type: ignore[misc, assignment]
         yield f"tiny-checksums-{width}-bits-chunks-{1 << chunk_log2}", tiny, tiny.encode(photo(75, 100))

@@ -103,6 +103,9 @@ def test_grey_pictures_come_back_grey(codec, make_photo):
     assert image.mode == "L"
     assert np.array_equal(np.asarray(image), decoded[..., 0])
     assert np.array_equal(next(codec.decode_many([data])), decoded)
+    assert container.read_metadata(codec.encode(grey, Metadata(xmp=b"<x/>"))) == Metadata(
+        xmp=b"<x/>", source=Source.GREY
+    )
 
 
 def test_a_decoded_image_has_what_went_with_the_picture(codec, make_photo):

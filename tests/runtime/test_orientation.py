@@ -127,8 +127,9 @@ def test_damaged_exif_is_left_out_with_a_warning(exif):
 
 def test_a_thumbnail_that_is_none_is_not_wiped():
     """Its link may lead anywhere; here, into the first directory, and to something that is no JPEG."""
-    for place, size in ((8, 40), (150, 10), (1 << 31, 1 << 31), (200, 1 << 31)):
+    for place, size in ((10, 40), (150, 10), (1 << 31, 1 << 31), (200, 1 << 31)):
         exif = bytearray(exif_block(6))
+        exif[10:12] = b"\xff\xd8"  # a tag that looks like the beginning of a JPEG
         second = exif.index(struct.pack("<HHI", 0x0201, 4, 1))
         exif[second + 8 : second + 12] = struct.pack("<I", place)
         exif[second + 20 : second + 24] = struct.pack("<I", size)
