@@ -107,9 +107,9 @@ def test_full_stdout_is_one_line(name: str, picture: bytes, stream: bytes, optio
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("encode", "import mlic.runtime.codec as m; m.walk = stop"),
+        ("encode", "import mlic.runtime.chain as m; m.walk = stop"),
         ("encode", "import mlic.runtime.atomic as m; m.Path.replace = stop"),
-        ("decode", "import mlic.runtime.codec as m; m.decode_walk = stop"),
+        ("decode", "import mlic.runtime.chain as m; m.decode_walk = stop"),
         ("decode", "import mlic.runtime.atomic as m; m.Path.replace = stop"),
     ],
     ids=["encoding", "writing a file", "decoding", "writing a picture"],
