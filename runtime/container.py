@@ -42,6 +42,7 @@ VERSION = 1
 ARITHMETICS = {1: "float32-syndrome"}
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 26  # 64 megapixels; about 4 GB of activations in one pass through the synthesis
+MAX_CHUNKS = 1024  # names differ, so that there could be millions
 MAX_ICC_BYTES = 1 << 24  # the largest profiles in use, of CMYK printers, have 3 MB
 
 _HEADER = struct.Struct("<4sBBH8sII")
@@ -232,6 +233,8 @@ def _frame(data: bytes) -> tuple[list[tuple[bytes, int, int]], int]:
             )
         if name == b"ENDS":
             break
+        if len(chunks) == MAX_CHUNKS:
+            raise CorruptStreamError(f"more than {MAX_CHUNKS} chunks", offset=start - _CHUNK.size)
         chunks.append((name, start, position))
     if len(data) > position:
         raise CorruptStreamError(f"{len(data) - position} bytes follow the end of the file", offset=position)

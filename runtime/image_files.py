@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mlic.runtime.arrays import Array, UInt8Array
 from mlic.runtime.atomic import atomic_file
 from mlic.runtime.container import MAX_PIXELS
-from mlic.runtime.errors import ImageError
+from mlic.runtime.errors import ImageError, one_line
 
 # Suffix -> Pillow's format and options. Lossy formats at a quality that adds little to the codec's own loss.
 _WRITERS: dict[str, tuple[str, dict[str, object]]] = {
@@ -29,6 +29,12 @@ _WRITERS: dict[str, tuple[str, dict[str, object]]] = {
     ".ppm": ("PPM", {}),
 }
 WRITABLE_SUFFIXES = tuple(_WRITERS)
+
+# Largest file: no format takes more than 16 bytes a pixel, and metadata are small.
+BYTES_A_PIXEL = 16
+BYTES_BESIDE = 1 << 26
+# Pillow hands these to other programs (EPS to Ghostscript) or to whatever an application registered.
+_NOT_READ = ("BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "WMF")
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
@@ -68,7 +74,7 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
     """
     name = "the picture" if hasattr(source, "read") else os.fspath(source)
     try:
-        with Image.open(_seekable(source)) as image:
+        with Image.open(_limited(source, BYTES_BESIDE + BYTES_A_PIXEL * max_pixels)) as image:
             return picture_from_pil(image, max_pixels)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
@@ -79,7 +85,9 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
             f"{name}: too many pixels; the limit is {max_pixels}, that of Pillow {Image.MAX_IMAGE_PIXELS}"
         ) from error
     except OSError as error:
-        raise ImageError(f"{name}: {error.strerror or _one_line(error)}") from error
+        raise ImageError(f"{name}: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them
+        raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error
 
 
 def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -99,21 +107,20 @@ def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Pictur
     Warns:
         ImageWarning: transparency, bits, frames or a profile were given up.
     """
-    width, height = image.size
-    if not 0 < width * height <= max_pixels:
-        raise ImageError(f"{width} x {height} pixels; expected 1 to {max_pixels}")
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: cameras' previews, not frames
-        _warn("holds several frames; the first was taken")
-    if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) if image.mode.startswith(("RGB", "LA"))):
-        _warn("16 bits a channel were reduced to 8")
-    profile = image.info.get("icc_profile")
     try:
-        image = ImageOps.exif_transpose(image)
-        rgb = _rgb(image)
-    except ImageError:
+        _require_readable(image, max_pixels)
+        if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: cameras' previews, not frames
+            _warn("holds several frames; the first was taken")
+        if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) if image.mode.startswith(("RGB", "LA"))):
+            _warn("16 bits a channel were reduced to 8")
+        profile = image.info.get("icc_profile")
+        image.load()
+        _require_readable(image, max_pixels)  # icons are as large as what lies in them, whatever they said before
+        rgb = _rgb(ImageOps.exif_transpose(image))
+    except (ImageError, ImageWarning):
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
-        raise ImageError(f"cannot be decoded: {_one_line(error)}") from error
+        raise ImageError(f"cannot be decoded: {one_line(error)}") from error
     return Picture(np.array(rgb, dtype=np.uint8), _usable_profile(profile))
 
 
@@ -152,7 +159,7 @@ def write_image(
             with atomic_file(path) as file:
                 image.save(file, format=pillow_format, **options)
     except (OSError, ValueError) as error:  # ValueError: more pixels a side than the format can hold
-        reason = getattr(error, "strerror", None) or _one_line(error)
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise ImageError(f"{name}: {reason}") from error
 
 
@@ -176,6 +183,14 @@ def eight_bits_from_sixteen(values: Array) -> UInt8Array:
     return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
+def _require_readable(image: Image.Image, max_pixels: int) -> None:
+    if image.format in _NOT_READ:
+        raise ImageError(f"{image.format} files are not read")
+    width, height = image.size
+    if not 0 < width * height <= max_pixels:
+        raise ImageError(f"{width} x {height} pixels; expected 1 to {max_pixels}")
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BITS or image.mode == "I":
         values = np.asarray(image)
@@ -195,9 +210,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _usable_profile(profile: bytes | None) -> bytes | None:
+def _usable_profile(profile: object) -> bytes | None:
     """Return a profile that describes RGB values; one of grey or CMYK would be wrong after the conversion."""
-    if not profile:
+    if not profile or not isinstance(profile, bytes):  # in TIFF files it may be a number
         return None
     if profile[16:20] != b"RGB ":  # data colour space, ICC.1:2022 table 17
         _warn("its colour profile is not for RGB and was left out")
@@ -205,15 +220,21 @@ def _usable_profile(profile: bytes | None) -> bytes | None:
     return profile
 
 
-def _seekable(source: str | os.PathLike[str] | BinaryIO) -> str | os.PathLike[str] | BinaryIO:
-    if isinstance(source, (str, os.PathLike)) or source.seekable():
-        return source
-    return BytesIO(source.read())
+def _limited(source: str | os.PathLike[str] | BinaryIO, limit: int) -> str | os.PathLike[str] | BinaryIO:
+    """Return what Pillow can read: a path or a file that can seek, of at most ``limit`` bytes."""
+    if isinstance(source, (str, os.PathLike)):
+        size = Path(source).stat().st_size
+    elif source.seekable():
+        place = source.tell()
+        size = source.seek(0, os.SEEK_END) - place
+        source.seek(place)
+    else:
+        data = source.read(limit + 1)
+        source, size = BytesIO(data), len(data)
+    if size > limit:
+        raise ImageError(f"the file is larger than {limit} bytes, the limit for its number of pixels")
+    return source
 
 
 def _warn(text: str) -> None:
     warnings.warn(f"the picture: {text}", ImageWarning, stacklevel=4)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
