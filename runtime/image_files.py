@@ -33,8 +33,9 @@ WRITABLE_SUFFIXES = tuple(_WRITERS)
 # Largest file: no format takes more than 16 bytes a pixel, and metadata are small.
 BYTES_A_PIXEL = 16
 BYTES_BESIDE = 1 << 26
-# Pillow hands these to other programs (EPS to Ghostscript) or to whatever an application registered.
-_NOT_READ = ("BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "WMF")
+# Pillow hands these to other programs (EPS to Ghostscript) or to whatever an application registered; and icons hold
+# pictures that may be larger than what they say, up to Pillow's own limit.
+_NOT_READ = ("BUFR", "CUR", "EPS", "FPX", "GRIB", "HDF5", "ICNS", "ICO", "MIC", "WMF")
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
@@ -115,7 +116,7 @@ def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Pictur
             _warn("16 bits a channel were reduced to 8")
         profile = image.info.get("icc_profile")
         image.load()
-        _require_readable(image, max_pixels)  # icons are as large as what lies in them, whatever they said before
+        _require_readable(image, max_pixels)  # some are as large as what lies in them, whatever they said before
         rgb = _rgb(ImageOps.exif_transpose(image))
     except (ImageError, ImageWarning):
         raise
