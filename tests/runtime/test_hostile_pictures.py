@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlic.runtime.codec import Codec
 from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import ImageError
 from mlic.runtime.image_files import picture_from_pil, read_image
@@ -223,3 +224,10 @@ def test_a_file_object_is_read_from_where_it_stands():
     buffer = BytesIO()
     Image.fromarray(np.full((3, 4, 3), 9, np.uint8)).save(buffer, "PNG")
     assert read_image(BytesIO(buffer.getvalue())).pixels.shape == (3, 4, 3)
+
+
+def test_a_picture_object_of_pillow_that_is_a_bomb_is_a_typed_error(codec):
+    buffer = BytesIO()
+    Image.new("1", (20000, 5)).save(buffer, "PNG")
+    with Image.open(buffer) as image, pytest.raises(ImageError, match="expected 1 to 4096"):
+        Codec(codec.bundle, codec.backend, max_pixels=4096).encode(image)
