@@ -6,6 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -115,7 +116,7 @@ def _change_value(root: Any, random: Random) -> None:
         if kind < 0.15:
             del parent[key]
         elif kind < 0.3 and isinstance(parent, list):
-            parent.insert(key, child)
+            parent.insert(key, deepcopy(child))
         elif kind < 0.4 and isinstance(parent, dict):
             parent[_mutated_text(key, random)] = parent.pop(key)
         elif kind < 0.6 and isinstance(child, int):
@@ -123,7 +124,7 @@ def _change_value(root: Any, random: Random) -> None:
         elif kind < 0.6 and isinstance(child, str):
             parent[key] = _mutated_text(child, random)
         else:
-            parent[key] = random.choice(_VALUES)
+            parent[key] = deepcopy(random.choice(_VALUES))
         return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from typing import Any
 
@@ -60,10 +61,12 @@ def picture_files() -> list[bytes]:
     files = []
     for image, name, options in wanted:
         buffer = BytesIO()
-        try:
-            image.save(buffer, name, **options)
-        except (KeyError, OSError, ValueError):  # this Pillow was built without it
-            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some formats are going to leave Pillow
+            try:
+                image.save(buffer, name, **options)
+            except (KeyError, OSError, ValueError):  # this Pillow was built without it
+                continue
         files.append(buffer.getvalue())
     return files
 

@@ -177,7 +177,7 @@ def tables_target(folder: Path) -> Target:
 
 
 def bundle_target(folder: Path) -> Target:
-    """A bundle's folder: the manifest's text, with the hash of the tables put right half of the time."""
+    """A bundle's folder: the manifest's text, and tables that follow from it, some changed with a right hash."""
     source = folder / "bundle"
     work = Path(tempfile.mkdtemp(prefix="mlic-fuzz-"))
     shutil.copytree(source, work, dirs_exist_ok=True)
@@ -185,25 +185,28 @@ def bundle_target(folder: Path) -> Target:
     (work / "loop.onnx").symlink_to("loop.onnx")
     os.mkfifo(work / "pipe.onnx")
     paths = ("outside.onnx", "loop.onnx", "pipe.onnx", "/dev/zero", "/dev/zero.onnx", "onnx", "a" * 300 + ".onnx")
-    tables = (source / "tables.npz").read_bytes()
+    text, tables = (source / "manifest.json").read_bytes(), (source / "tables.npz").read_bytes()
 
     def mutate(data: bytes, random: Random) -> bytes:
-        value = json.loads((source / "manifest.json").read_bytes())
-        if random.random() < 0.5:
+        value = json.loads(text)
+        if random.random() < 0.2:
             value["graphs"][random.randrange(len(value["graphs"]))]["path"] = random.choice(paths)
-        elif random.random() < 0.5:
+        elif random.random() < 0.2:
             value["tables"]["path"] = random.choice(paths)
-        return mutated_json(json.dumps(value).encode(), random) if random.random() < 0.7 else data
+        data = json.dumps(value).encode()
+        return mutated_json(data, random) if random.random() < 0.5 else data + b" " * random.randrange(9999)
 
     def run(data: bytes) -> None:
-        changed = mutated_bytes(tables, Random(sha256(data).digest()))  # noqa: S311 - no secret
-        (work / "tables.npz").write_bytes(changed if len(data) % 2 else tables)
-        if len(data) % 4 == 1:
+        digest = sha256(data).digest()
+        kind = digest[0] % 4 if data != text else 0  # 0 and 1: the tables as they were
+        changed = mutated_bytes(tables, Random(digest)) if kind > 1 else tables  # noqa: S311 - no secret
+        (work / "tables.npz").write_bytes(changed)
+        if kind == 2:  # with their hash put right
             data = data.replace(sha256(tables).hexdigest().encode(), sha256(changed).hexdigest().encode())
         (work / "manifest.json").write_bytes(data)
         Bundle.open(work)
 
-    return Target([(source / "manifest.json").read_bytes()], mutate, run)
+    return Target([text], mutate, run)
 
 
 def decode_target(folder: Path) -> Target:
