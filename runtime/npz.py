@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def arrays_from_npz(data: bytes, limit: int) -> dict[str, Array]:
         return arrays
 
 
-def _array(file: BinaryIO, size: int) -> Array | None:
+def _array(file: IO[bytes], size: int) -> Array | None:
     """Return a member's array; None if it is none."""
     magic = file.read(np.lib.format.MAGIC_LEN)
     if not magic.startswith(np.lib.format.MAGIC_PREFIX):

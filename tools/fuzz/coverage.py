@@ -52,7 +52,7 @@ def run_atheris(folder: Path, name: str, seconds: int) -> None:
         f"-max_total_time={seconds}",
         "-timeout=10",
         "-rss_limit_mb=2048",
-        "-max_len=8192",
+        "-max_len=65536",
         "-print_final_stats=1",
     ]
     prefix = f"-artifact_prefix={folder / 'findings'}/{name}-"
