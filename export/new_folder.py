@@ -47,10 +47,10 @@ def require_new(output: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> N
         ExportError: as ``new_bundle_folder``, or ``output`` is one of the inputs or holds one.
     """
     target = output.resolve()
-    if lost := [path for path in inputs if path.resolve().is_relative_to(target)]:
-        raise ExportError(f"{output} would replace {lost[0]}, which it is to be made of; choose another name")
     if target.exists() and not (overwrite and (target / "manifest.json").is_file()):
         hint = "it is not a bundle" if overwrite else "choose another name, or --force"
         raise ExportError(f"{output} exists; {hint}")
+    if lost := [path for path in inputs if path.resolve().is_relative_to(target)]:
+        raise ExportError(f"{output} would replace {lost[0]}, which it is to be made of; choose another name")
     if not target.parent.is_dir():
         raise ExportError(f"{output.parent}: no such folder")
