@@ -58,7 +58,8 @@ class Codec:
 
     One object may encode and decode in several threads at once: everything that changes during a call belongs
     to the call, graphs are opened under a lock, and engines run one graph in several threads. Graphs are
-    opened when first needed, or by ``open``, and stay open as long as the object lives.
+    opened when first needed, or by ``open``, and stay open as long as the object lives; in a forked child they are
+    opened again.
 
     Attributes:
         bundle: the model.

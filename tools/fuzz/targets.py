@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
@@ -180,6 +181,7 @@ def bundle_target(folder: Path) -> Target:
     """A bundle's folder: the manifest's text, and tables that follow from it, some changed with a right hash."""
     source = folder / "bundle"
     work = Path(tempfile.mkdtemp(prefix="mlic-fuzz-"))
+    atexit.register(shutil.rmtree, work, ignore_errors=True)
     shutil.copytree(source, work, dirs_exist_ok=True)
     (work / "outside.onnx").symlink_to("/etc/passwd")
     (work / "loop.onnx").symlink_to("loop.onnx")
