@@ -16,8 +16,8 @@ from mlic.runtime.backtrack import decode_walk
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder
 from mlic.runtime.container import MAX_PIXELS, Bitstream
-from mlic.runtime.errors import BundleError, MlicError, ShapeError, UnsupportedStreamError
-from mlic.runtime.image import Frame, pixels_from_x_hat, x_from_pixels
+from mlic.runtime.errors import BundleError, ShapeError, UnsupportedStreamError
+from mlic.runtime.image import Frame, frame_within, pixels_from_x_hat, x_from_pixels
 from mlic.runtime.overlap import overlapped
 from mlic.runtime.pictures import pixels_from
 from mlic.runtime.shipped import bundle_for, shipped_bundle
@@ -27,10 +27,6 @@ from mlic.runtime.walk import State, Step, walk
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-# What the graphs see is padded; for a picture of one row that is 64 times what it holds.
-PADDED_FACTOR = 4
-PADDED_FREE = 1 << 20  # small pictures are padded whatever the limit
 
 Progress = Callable[[str], None]
 
@@ -354,7 +350,7 @@ class Codec:
     def _analyse(self, pixels: UInt8Array, progress: Progress = _silent) -> tuple[Float32Array, Float32Array]:
         """Return y, and z's symbols as the graph gives them."""
         padding = self.bundle.manifest.padding
-        frame = self._frame(pixels.shape[0], pixels.shape[1], ShapeError)
+        frame = frame_within(pixels.shape[0], pixels.shape[1], padding, self.max_pixels, ShapeError)
         progress("image")
         x = x_from_pixels(pixels, frame, padding)
         progress("g_a")
@@ -362,17 +358,6 @@ class Codec:
         progress("h_a")
         z_symbols = self._graphs["h_a"].run({"y": y})["z_symbols"]
         return np.asarray(y), np.asarray(z_symbols)  # an engine on a device leaves them there until now
-
-    def _frame(self, height: int, width: int, refusal: type[MlicError]) -> Frame:
-        """Return where a picture lies in its padded version, unless that is far larger than ``max_pixels``."""
-        frame = Frame.around(height, width, self.bundle.manifest.padding)
-        limit = max(PADDED_FACTOR * self.max_pixels, PADDED_FREE)
-        if frame.padded_height * frame.padded_width > limit:
-            raise refusal(
-                f"picture of {width} x {height} pixels is padded to {frame.padded_width} x {frame.padded_height}; the "
-                f"limit is {limit} pixels ({PADDED_FACTOR} times max_pixels)"
-            )
-        return frame
 
     def _state(self, z_symbols: Float32Array, progress: Progress = _silent) -> State:
         """Return the state in which the walk begins."""
@@ -397,7 +382,7 @@ class Codec:
                 f"the file needs arithmetic {stream.arithmetic}; bundle {manifest.name} has {manifest.arithmetic}",
                 offset=5,
             )
-        frame = self._frame(stream.height, stream.width, UnsupportedStreamError)
+        frame = frame_within(stream.height, stream.width, manifest.padding, self.max_pixels, UnsupportedStreamError)
         padded = (frame.padded_height, frame.padded_width)
         step_sizes = [math.prod(step.graph.spec.outputs[step.spec.scales].concrete(*padded)) for step in self._steps]
         progress("coder")
