@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 30
 # A fuzzer may neither hold more memory nor take longer for one file than any honest file asks for.
 FUZZ := -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 -max_len=4096
 
-.PHONY: test check lint typing unit format engines aarch64 native fuzz demo clean
+.PHONY: test check lint typing unit format engines aarch64 native fuzz fuzz-python demo clean
 
 test: check
 
@@ -85,6 +85,19 @@ fuzz: $(READY)
 	MLIC_FUZZ_BUNDLE=$(NATIVE)/fuzz/bundle \
 	  MLIC_ONNXRUNTIME=$$($(BIN)/python -m mlic.tools.engines.native | tail -n 1) \
 	  $(NATIVE)/fuzz/fuzz/fuzz_decode $(FUZZ) -artifact_prefix=$(NATIVE)/fuzz/ $(NATIVE)/fuzz/decode $(NATIVE)/fuzz/corpus
+
+# The Python runtime: damaged inputs by a seeded mutator, $(FUZZ_SECONDS) for each target, going on where the last run
+# ended; then by atheris, if it is installed (pip install '.[fuzz]'). Figures and findings lie in build/fuzz-python.
+fuzz-python: $(READY)
+	mkdir -p build/fuzz-python
+	test -d build/fuzz-python/bundle || $(BIN)/python -m tests.native.seeds build/fuzz-python
+	OMP_NUM_THREADS=1 $(BIN)/python -m mlic.tools.fuzz build/fuzz-python --seconds $(FUZZ_SECONDS)
+	if $(BIN)/python -c "import atheris" 2>/dev/null; then \
+	  for target in container ans escapes syndrome manifest tables decode; do \
+	    OMP_NUM_THREADS=1 $(BIN)/python -m mlic.tools.fuzz build/fuzz-python --targets $$target --engine atheris \
+	      --seconds $(FUZZ_SECONDS) || exit 1; \
+	  done; \
+	fi
 
 # The runtime alone: no torch, no export tools.
 demo:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mlic.export.architectures import ARCHITECTURES, Architecture, recognise
 from mlic.export.errors import CheckpointError
-from mlic.runtime.bundle import sha256_of
+from mlic.runtime.bundle_files import sha256_of
 from mlic.runtime.entropy_model import MAX_ROWS
 
 # Spellings of the bottleneck's parameters: CompressAI 1.2.9 and later, and very old files.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mlic.export.errors import ExportError
+from mlic.runtime.atomic import replace_folder
 
 
 @contextmanager
@@ -26,44 +26,31 @@ def new_bundle_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     require_new(output, overwrite)
     target = output.resolve()
     # Beside the final place, so that the last step is one rename.
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
-    try:
+    work = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}")
+    try:  # not tempfile.mkdtemp: a signal just after it would leave the folder
+        work.mkdir()
         yield work
-        work.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
-        _replace(target, work)
+        replace_folder(target, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def require_new(output: Path, overwrite: bool) -> None:
+def require_new(output: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
     """Check that a bundle's folder can be made, before the work that fills it.
 
+    Args:
+        output: the final name.
+        overwrite: whether a bundle of that name is replaced.
+        inputs: files and folders that must not be lost with it.
+
     Raises:
-        ExportError: as ``new_bundle_folder``.
+        ExportError: as ``new_bundle_folder``, or ``output`` is one of the inputs or holds one.
     """
     target = output.resolve()
     if target.exists() and not (overwrite and (target / "manifest.json").is_file()):
         hint = "it is not a bundle" if overwrite else "choose another name, or --force"
         raise ExportError(f"{output} exists; {hint}")
+    if lost := [path for path in inputs if path.resolve().is_relative_to(target)]:
+        raise ExportError(f"{output} would replace {lost[0]}, which it is to be made of; choose another name")
     if not target.parent.is_dir():
         raise ExportError(f"{output.parent}: no such folder")
-
-
-def _replace(target: Path, work: Path) -> None:
-    """Give ``work`` the name ``target``; a bundle of that name goes only when the new one is in its place."""
-    before = work.with_name(f"{work.name}.before")
-    if target.exists():
-        target.rename(before)
-    try:
-        work.rename(target)
-    except BaseException:
-        if before.exists():
-            before.rename(target)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

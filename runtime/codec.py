@@ -15,7 +15,8 @@ from mlic.runtime.backends import Backend, LazyGraph, open_backend
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.chain import DecodedLatent, Progress, silent
 from mlic.runtime.container import MAX_LATENT_PIXELS, MAX_PIXELS, Bitstream
-from mlic.runtime.errors import BundleError, ShapeError
+from mlic.runtime.errors import BundleError, ShapeError, UnsupportedStreamError
+from mlic.runtime.image import frame_within
 from mlic.runtime.metadata import Metadata
 from mlic.runtime.overlap import overlapped
 from mlic.runtime.pictures import pixels_from
@@ -33,7 +34,8 @@ class Codec:
 
     One object may encode and decode in several threads at once: everything that changes during a call belongs
     to the call, graphs are opened under a lock, and engines run one graph in several threads. Graphs are
-    opened when first needed, or by ``open``, and stay open as long as the object lives.
+    opened when first needed, or by ``open``, and stay open as long as the object lives; in a forked child they are
+    opened again.
 
     Pictures larger than a tile go through the transforms in tiles, so that memory follows the tile; pictures larger
     than a latent may be are cut into cells, which are coded one after another (``grid.py``).
@@ -49,7 +51,7 @@ class Codec:
     Attributes:
         bundle: the model.
         backend: the engine.
-        max_pixels: as given.
+        max_pixels: as given; padded, a picture may have four times as many.
 
     Raises:
         ShapeError: ``tile_pixels`` or ``latent_pixels`` is too small for any picture.
@@ -188,7 +190,7 @@ class Codec:
         Warns:
             ImageWarning: something of a Pillow image, or damaged EXIF, was given up.
         """
-        pixels, stored = pixels_from(image, self.max_pixels, metadata)
+        pixels, stored = self._take(image, metadata)
         return self._write(pixels, None, stored, progress)
 
     def encode_many(self, images: Iterable[UInt8Array | Image]) -> Iterator[bytes]:
@@ -205,7 +207,7 @@ class Codec:
         """
 
         def analyse(image: UInt8Array | Image) -> tuple[UInt8Array, Analysed | None, Metadata]:
-            pixels, metadata = pixels_from(image, self.max_pixels)
+            pixels, metadata = self._take(image)
             one_latent = self._pipeline.is_one_latent(pixels)  # the analysis of many would be much to hold
             return pixels, self._pipeline.analyse(pixels) if one_latent else None, metadata
 
@@ -328,7 +330,7 @@ class Codec:
         Raises:
             MlicError: as ``encode``; ``ShapeError`` also if the picture is more than one latent.
         """
-        pixels, _ = pixels_from(image, self.max_pixels)
+        pixels, _ = self._take(image)
         if not self._pipeline.is_one_latent(pixels):
             raise ShapeError(
                 f"picture has {pixels.shape[1]} x {pixels.shape[0]} pixels; "
@@ -369,5 +371,14 @@ class Codec:
             "open_graphs": [name for name, graph in self._graphs.items() if graph.is_open],
         }
 
+    def _take(self, image: UInt8Array | Image, metadata: Metadata | None = None) -> tuple[UInt8Array, Metadata]:
+        pixels, stored = pixels_from(image, self.max_pixels, metadata)
+        height, width = pixels.shape[:2]
+        frame_within(height, width, self.bundle.manifest.padding, self.max_pixels, ShapeError)
+        return pixels, stored
+
     def _read(self, data: bytes) -> Bitstream:
-        return container.read(data, self.max_pixels, max(MAX_LATENT_PIXELS, self._pipeline.latent_pixels))
+        stream = container.read(data, self.max_pixels, max(MAX_LATENT_PIXELS, self._pipeline.latent_pixels))
+        padding = self.bundle.manifest.padding
+        frame_within(stream.height, stream.width, padding, self.max_pixels, UnsupportedStreamError)
+        return stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from copy import copy
@@ -12,11 +13,14 @@ import numpy as np
 from mlic.runtime.ans import AnsDecoder, AnsEncoder, RowModels
 from mlic.runtime.arrays import Array, Float32Array, UInt8Array
 from mlic.runtime.container import Bitstream
-from mlic.runtime.entropy_model import EntropyModel, integers_from_floats, quantize
-from mlic.runtime.errors import BackendError, EngineMismatchError, MlicError
-from mlic.runtime.escape import EscapeReader, EscapeWriter
+from mlic.runtime.entropy_model import PRECISION_BITS, EntropyModel, integers_from_floats, quantize
+from mlic.runtime.errors import BackendError, CorruptStreamError, EngineMismatchError, MlicError
+from mlic.runtime.escape import MAX_BITS, EscapeReader, EscapeWriter
 from mlic.runtime.manifest import StepSpec
 from mlic.runtime.syndrome import Change, SyndromeReader, SyndromeWriter
+
+# A symbol takes 24 bits at most, at frequency 1, and rounding in the coder's state far less than one more.
+MAX_SYMBOL_BITS = PRECISION_BITS + 1
 
 
 class Models:
@@ -116,7 +120,9 @@ class SymbolDecoder:
         self._models = models
         self._syndromes = SyndromeReader(stream.syndromes, step_sizes, models.entropy.scale_table)
         self._ans = AnsDecoder(np.frombuffer(stream.latents, dtype="<u4").astype(np.uint32))
-        self._escapes = EscapeReader(stream.escapes)
+        self._stream = stream
+        self._num_symbols = sum(step_sizes)  # of the steps; those of z come to it
+        self._escapes = EscapeReader(b"")  # that of the file once its size is known to be possible
         self._where = f"engine {engine}, arithmetic {stream.arithmetic}"
         self._step = 0
         self._checksum = 0
@@ -144,8 +150,12 @@ class SymbolDecoder:
             float32 of this shape, whole numbers.
 
         Raises:
-            CorruptStreamError: an escaped value is impossible.
+            CorruptStreamError: an escaped value is impossible, or the file holds more than its symbols can take.
         """
+        symbols_in_all = self._num_symbols + math.prod(shape)
+        _require_at_most("LATS", self._stream.latents, MAX_SYMBOL_BITS * symbols_in_all)
+        _require_at_most("ESCP", self._stream.escapes, MAX_BITS * symbols_in_all)
+        self._escapes = EscapeReader(self._stream.escapes)
         rows = _channel_rows(shape)
         slots = self._ans.take(self._models.z, rows)
         symbols = self._models.entropy.z.symbols_from_slots(slots, rows, self._escapes.take)
@@ -227,6 +237,13 @@ def _channel_rows(shape: tuple[int, ...]) -> Array:
     """Return the table row of each element of z: its channel."""
     _, channels, height, width = shape
     return np.repeat(np.arange(channels, dtype=np.uint16), height * width)
+
+
+def _require_at_most(name: str, data: bytes, bits: int) -> None:
+    """Check the size of a part of the file; 8 bytes are the final state of the coder, or what fills the last byte."""
+    most = bits // 8 + 8
+    if len(data) > most:
+        raise CorruptStreamError(f"{name} has {len(data)} bytes; the symbols of this picture take at most {most}")
 
 
 def _require_finite(step: StepSpec, **arrays: Float32Array) -> None:

@@ -45,6 +45,7 @@ ARITHMETICS = {1: "float32-syndrome"}
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 28  # 268 megapixels; 0.8 GB of pixels
 MAX_LATENT_PIXELS = 1 << 26  # 67 megapixels, of a picture or of a cell; the chain holds 40 to 60 bytes for each
+MAX_CHUNKS = 1024  # names differ, so that there could be millions
 
 _HEADER = struct.Struct("<4sBBH8sII")
 _CHUNK = struct.Struct("<I4s")
@@ -262,6 +263,8 @@ def _frame(data: bytes) -> tuple[list[tuple[bytes, int, int]], int]:
             )
         if name == b"ENDS":
             break
+        if len(chunks) == MAX_CHUNKS:
+            raise CorruptStreamError(f"more than {MAX_CHUNKS} chunks", offset=start - _CHUNK.size)
         chunks.append((name, start, position))
     if len(data) > position:
         raise CorruptStreamError(f"{len(data) - position} bytes follow the end of the file", offset=position)

@@ -1,4 +1,8 @@
-"""Every exception that the runtime raises on purpose, and its one warning."""
+"""Every exception that the runtime raises on purpose, its one warning, and how their texts stay short."""
+
+from collections.abc import Sequence
+
+MAX_LISTED = 20  # problems in one text
 
 
 class MlicError(Exception):
@@ -64,3 +68,15 @@ class ImageError(MlicError):
 
 class ImageWarning(UserWarning):
     """A picture was read or written, but something in it was given up."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception of another library says, on one line of at most 300 characters; its type if nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def listed(problems: Sequence[str], separator: str = "; ") -> str:
+    """Return problems of one kind as one text: the first ``MAX_LISTED``, and how many more there are."""
+    text = separator.join(problem[:300] for problem in problems[:MAX_LISTED])
+    more = len(problems) - MAX_LISTED
+    return f"{text}{separator}and {more} more" if more > 0 else text

@@ -16,6 +16,7 @@ from mlic.runtime.errors import CorruptStreamError
 # r + 1 has 27 bits at most: symbols stay within ±(2^24 - 1), offsets within ±2^20 (entropy_model.py).
 MAX_ZEROS = 26
 MAX_RAW = (1 << (MAX_ZEROS + 1)) - 2
+MAX_BITS = 2 * MAX_ZEROS + 1  # of one raw number
 
 
 class EscapeWriter:
@@ -55,8 +56,8 @@ class EscapeReader:
     """Reads raw numbers back, in the order in which they were written."""
 
     def __init__(self, data: bytes) -> None:
-        self._bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8))
-        self._text = self._bits.tobytes()
+        self._text = np.unpackbits(np.frombuffer(data, dtype=np.uint8)).tobytes()
+        self._bits = np.frombuffer(self._text, dtype=np.uint8)
         self._position = 0
 
     def take(self, count: int) -> NDArray[np.int64]:

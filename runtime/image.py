@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlic.runtime.arrays import Float32Array, UInt8Array
-from mlic.runtime.errors import BackendError, ShapeError
+from mlic.runtime.errors import BackendError, MlicError, ShapeError
 from mlic.runtime.manifest import Padding
 from mlic.runtime.tiles import Box
+
+# What the graphs see is padded; for a picture of one row that is 64 times what it holds.
+PADDED_FACTOR = 4
+PADDED_FREE = 1 << 20  # small pictures are padded whatever the limit
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,29 @@ class Frame:
     def picture(self) -> Box:
         """The picture in its padded version."""
         return Box(self.top, self.left, self.height, self.width)
+
+
+def frame_within(height: int, width: int, padding: Padding, max_pixels: int, refusal: type[MlicError]) -> Frame:
+    """Return the frame of a picture, unless padding makes far more of it than ``max_pixels``.
+
+    Args:
+        height: of the picture.
+        width: of the picture.
+        padding: of the bundle.
+        max_pixels: limit of the picture itself.
+        refusal: what to raise.
+
+    Raises:
+        MlicError: of the class ``refusal``.
+    """
+    frame = Frame.around(height, width, padding)
+    limit = max(PADDED_FACTOR * max_pixels, PADDED_FREE)
+    if frame.padded_height * frame.padded_width > limit:
+        raise refusal(
+            f"picture of {width} x {height} pixels is padded to {frame.padded_width} x {frame.padded_height}; the "
+            f"limit is {limit} pixels ({PADDED_FACTOR} times max_pixels)"
+        )
+    return frame
 
 
 def check_pixels(pixels: UInt8Array) -> UInt8Array:

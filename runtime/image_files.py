@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from mlic.runtime.arrays import Array, UInt8Array
 from mlic.runtime.atomic import atomic_file
 from mlic.runtime.container import MAX_PIXELS
-from mlic.runtime.errors import ImageError
+from mlic.runtime.errors import ImageError, ImageWarning, one_line
 from mlic.runtime.image_metadata import exif_of_tiff, info_from, metadata_of, usable_profile, warn, writer_options
 from mlic.runtime.metadata import NO_METADATA, Metadata, Source
 from mlic.runtime.orientation import UPRIGHT, orientation_of, upright
@@ -31,6 +33,13 @@ _WRITERS: dict[str, tuple[str, dict[str, object]]] = {
     ".ppm": ("PPM", {}),
 }
 WRITABLE_SUFFIXES = tuple(_WRITERS)
+
+# Largest file: no format takes more than 16 bytes a pixel, and metadata are small.
+BYTES_A_PIXEL = 16
+BYTES_BESIDE = 1 << 26
+# Pillow hands these to other programs (EPS to Ghostscript) or to whatever an application registered; and icons hold
+# pictures that may be larger than what they say, up to Pillow's own limit.
+_NOT_READ = ("BUFR", "CUR", "EPS", "FPX", "GRIB", "HDF5", "ICNS", "ICO", "MIC", "WMF")
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
@@ -77,7 +86,7 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
     """
     name = "the picture" if hasattr(source, "read") else os.fspath(source)
     try:
-        with Image.open(_seekable(source)) as image:
+        with Image.open(_limited(source, BYTES_BESIDE + BYTES_A_PIXEL * max_pixels)) as image:
             return picture_from_pil(image, max_pixels)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
@@ -88,7 +97,9 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
             f"{name}: too many pixels; the limit is {max_pixels}, that of Pillow {Image.MAX_IMAGE_PIXELS}"
         ) from error
     except OSError as error:
-        raise ImageError(f"{name}: {error.strerror or _one_line(error)}") from error
+        raise ImageError(f"{name}: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # Pillow's readers raise whatever a damaged file makes them
+        raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error
 
 
 def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -108,11 +119,12 @@ def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Pictur
     Warns:
         ImageWarning: transparency, bits, frames, a profile or damaged EXIF were given up.
     """
-    _check_size(image, max_pixels)
-    tiff_exif = exif_of_tiff(image) if hasattr(image, "tag_v2") else None
-    turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", ())  # Pillow does that while it loads a TIFF
-    source = _loaded(image)
-    return _picture(image, source, metadata_of(image, tiff_exif), turned)
+    with _decoding():
+        _require_readable(image, max_pixels)
+        tiff_exif = exif_of_tiff(image) if hasattr(image, "tag_v2") else None
+        turned = ExifTags.Base.Orientation in getattr(image, "tag_v2", ())  # Pillow does that while it loads a TIFF
+        source = _loaded(image, max_pixels)
+        return _picture(image, source, metadata_of(image, tiff_exif), turned)
 
 
 def picture_with(image: Image.Image, metadata: Metadata, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -129,8 +141,9 @@ def picture_with(image: Image.Image, metadata: Metadata, max_pixels: int = MAX_P
     Warns:
         ImageWarning: as ``picture_from_pil``.
     """
-    _check_size(image, max_pixels)
-    return _picture(image, _loaded(image), metadata)
+    with _decoding():
+        _require_readable(image, max_pixels)
+        return _picture(image, _loaded(image, max_pixels), metadata)
 
 
 def image_from(pixels: UInt8Array, metadata: Metadata) -> Image.Image:
@@ -192,7 +205,7 @@ def write_image(
             with atomic_file(path) as file:
                 image.save(file, format=pillow_format, **options)
     except (OSError, ValueError) as error:  # ValueError: more pixels a side than the format can hold
-        reason = getattr(error, "strerror", None) or _one_line(error)
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise ImageError(f"{name}: {reason}") from error
 
 
@@ -216,13 +229,26 @@ def eight_bits_from_sixteen(values: Array) -> UInt8Array:
     return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever Pillow's decoders raise (OSError, SyntaxError, struct.error and more) into ImageError."""
+    try:
+        yield
+    except (ImageError, ImageWarning):
+        raise
+    except Exception as error:
+        raise ImageError(f"cannot be decoded: {one_line(error)}") from error
+
+
+def _require_readable(image: Image.Image, max_pixels: int) -> None:
+    if image.format in _NOT_READ:
+        raise ImageError(f"{image.format} files are not read")
     width, height = image.size
     if not 0 < width * height <= max_pixels:
         raise ImageError(f"{width} x {height} pixels; expected 1 to {max_pixels}")
 
 
-def _loaded(image: Image.Image) -> Source:
+def _loaded(image: Image.Image, max_pixels: int) -> Source:
     """Decode an image's pixels; return what can be said of them now, and what only its file says before."""
     source = Source.GREY if image.mode in _GREY else Source(0)
     if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: cameras' previews, not frames
@@ -230,10 +256,8 @@ def _loaded(image: Image.Image) -> Source:
     if any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) if image.mode.startswith(("RGB", "LA"))):
         warn("16 bits a channel were reduced to 8")
         source |= Source.DEEP
-    try:
-        image.load()
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
-        raise ImageError(f"cannot be decoded: {_one_line(error)}") from error
+    image.load()
+    _require_readable(image, max_pixels)  # some are as large as what lies in them, whatever they said before
     return source
 
 
@@ -243,12 +267,7 @@ def _picture(image: Image.Image, source: Source, metadata: Metadata, turned: boo
         orientation = UPRIGHT if turned else orientation_of(metadata)
     except ValueError:  # ``upright`` warns of it
         orientation = orientation_of(replace(metadata, exif=None))
-    try:
-        rgb, lost = _rgb(image.transpose(_TURNS[orientation]) if orientation != UPRIGHT else image)
-    except ImageError:
-        raise
-    except Exception as error:
-        raise ImageError(f"cannot be decoded: {_one_line(error)}") from error
+    rgb, lost = _rgb(image.transpose(_TURNS[orientation]) if orientation != UPRIGHT else image)
     source |= lost | metadata.source
     profile = usable_profile(metadata.icc_profile, source)
     return Picture(np.array(rgb, dtype=np.uint8), replace(upright(metadata), icc_profile=profile, source=source))
@@ -274,11 +293,17 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, Source]:
     return image.convert("RGB"), Source(0)
 
 
-def _seekable(source: str | os.PathLike[str] | BinaryIO) -> str | os.PathLike[str] | BinaryIO:
-    if isinstance(source, (str, os.PathLike)) or source.seekable():
-        return source
-    return BytesIO(source.read())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _limited(source: str | os.PathLike[str] | BinaryIO, limit: int) -> str | os.PathLike[str] | BinaryIO:
+    """Return what Pillow can read: a path or a file that can seek, of at most ``limit`` bytes."""
+    if isinstance(source, (str, os.PathLike)):
+        size = Path(source).stat().st_size
+    elif source.seekable():
+        place = source.tell()
+        size = source.seek(0, os.SEEK_END) - place
+        source.seek(place)
+    else:
+        data = source.read(limit + 1)
+        source, size = BytesIO(data), len(data)
+    if size > limit:
+        raise ImageError(f"the file is larger than {limit} bytes, the limit for its number of pixels")
+    return source

@@ -181,11 +181,13 @@ def _fits_jpeg(segment: bytes, what: str) -> bool:
     return len(segment) <= _JPEG_SEGMENT_BYTES
 
 
-def _within(contents: bytes | None, limit: int, what: str) -> bytes | None:
-    if contents and len(contents) > limit:
+def _within(contents: object, limit: int, what: str) -> bytes | None:
+    if not contents or not isinstance(contents, bytes):  # in TIFF files it may be a number
+        return None
+    if len(contents) > limit:
         warn(f"its {what} of {len(contents)} bytes was left out; the limit is {limit}")
         return None
-    return contents or None
+    return contents
 
 
 def warn(text: str) -> None:

@@ -18,7 +18,7 @@ FORMAT = "mlic-bundle"
 FORMAT_VERSION = 1
 DTYPES = ("float32", "float16", "int32", "int64", "uint8")
 
-_DIM = re.compile(r"(height|width)(?:/([1-9][0-9]*))?")
+_DIM = re.compile(r"(height|width)(?:/([1-9][0-9]{0,8}))?")
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def parse_dim(dim: str) -> tuple[Literal["height", "width"], int]:
     """
     match = _DIM.fullmatch(dim)
     if match is None:
-        raise BundleError(f"dimension {dim!r} is not a number, height/N or width/N")
+        raise BundleError(f"dimension {dim!r:.40} is not a number, height/N or width/N")
     return ("height" if match[1] == "height" else "width"), int(match[2] or 1)
 
 

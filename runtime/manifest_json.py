@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any, TypeVar, get_args
 
-from mlic.runtime.errors import BundleError
+from mlic.runtime.container import MAX_SIDE
+from mlic.runtime.errors import BundleError, listed, one_line
 from mlic.runtime.manifest import (
     DEFAULT_SIZES,
     DTYPES,
@@ -25,6 +26,17 @@ from mlic.runtime.manifest import (
     Tiling,
     parse_dim,
 )
+
+# A manifest may come from anybody: what it asks for in numbers is bounded here, far above any known model.
+MAX_DEPTH = 32  # of objects and lists in one another
+MAX_TEXT = 1024  # characters
+MAX_GRAPHS = 1024
+MAX_STEPS = 512
+MAX_TENSORS = 256  # inputs, and outputs, of one graph
+MAX_RANK = 8
+MAX_DIM = (1 << 31) - 1
+MAX_CHANNELS = 4096  # of y, and of z; the largest of the released models have 320 and 192
+MAX_MULTIPLE = 4096  # pixels of padding
 
 _T = TypeVar("_T")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -46,9 +58,11 @@ def manifest_from_json(text: str | bytes) -> Manifest:
             listed.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"manifest.json is not JSON: {error}") from error
+        raise BundleError(f"manifest.json is not JSON: {one_line(error)}") from error
+    if _is_deeper(value, MAX_DEPTH):
+        raise BundleError(f"manifest.json: objects and lists lie more than {MAX_DEPTH} deep in one another")
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise BundleError(f"manifest.json is not the manifest of a bundle: its format is not {FORMAT!r}")
     version = value.get("format_version")
@@ -57,7 +71,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
     root = _Object(value, "", problems := [])
     latent, tables, padding = root.object("latent"), root.object("tables"), root.object("padding")
     model_id = root.text("model_id", _MODEL_ID)
-    graphs = [_graph(entry) for entry in root.objects("graphs")]
+    graphs = [_graph(entry) for entry in root.objects("graphs", MAX_GRAPHS)]
     manifest = Manifest(
         name=root.text("name"),
         architecture=root.text("architecture"),
@@ -66,23 +80,23 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         arithmetic=root.text("arithmetic"),
         engine=root.text("engine"),
         padding=Padding(
-            multiple=padding.number("multiple", 1),
+            multiple=padding.number("multiple", 1, MAX_MULTIPLE),
             placement="centre" if padding.choice("placement", ("top-left", "centre")) == "centre" else "top-left",
             fill="edge" if padding.choice("fill", ("zeros", "edge")) == "edge" else "zeros",
         ),
-        y_channels=latent.number("y_channels", 1),
-        z_channels=latent.number("z_channels", 1),
+        y_channels=latent.number("y_channels", 1, MAX_CHANNELS),
+        z_channels=latent.number("z_channels", 1, MAX_CHANNELS),
         tables_path=tables.text("path"),
         tables_sha256=tables.text("sha256", _SHA256),
         graphs={graph.spec.name: graph for graph in graphs},
-        steps=tuple(_step(entry) for entry in root.objects("steps")),
+        steps=tuple(_step(entry) for entry in root.objects("steps", MAX_STEPS)),
         sizes=_sizes(root.object("sizes")) if "sizes" in value else DEFAULT_SIZES,
         details={key: entry for key, entry in value.items() if key not in _MODELLED},
     )
     if len(manifest.graphs) < len(graphs):
         problems.append("graphs: a name occurs twice")
     if problems:
-        raise BundleError("manifest.json: " + "; ".join(problems))
+        raise BundleError(f"manifest.json: {listed(problems)}")
     return manifest
 
 
@@ -128,6 +142,24 @@ def json_from_manifest(manifest: Manifest) -> str:
     return json.dumps(value, indent=1) + "\n"
 
 
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _is_deeper(value: object, limit: int) -> bool:
+    """Tell whether objects and lists lie deeper in one another; level by level, for recursion has limits too."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            child
+            for entry in level
+            for child in (entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ())
+        ]
+        if not level:
+            return False
+    return True
+
+
 class _Object:
     """One JSON object being read: notes every problem and goes on with a stand-in."""
 
@@ -149,10 +181,11 @@ class _Object:
     def object(self, key: str) -> _Object:
         return _Object(self.get(key, dict, {}), f"{self.where}{key}.", self.problems)
 
-    def objects(self, key: str) -> list[_Object]:
+    def objects(self, key: str, most: int) -> list[_Object]:
         entries = self.get(key, list, [])
-        if not entries:
-            self.problem(key, "is empty")
+        if not 1 <= len(entries) <= most:
+            self.problem(key, f"has {len(entries)} entries; expected 1 to {most}" if entries else "is empty")
+            return []
         for index, entry in enumerate(entries):
             if not isinstance(entry, dict):
                 self.problem(f"{key}[{index}]", f"is {entry!r:.40}; expected dict")
@@ -164,7 +197,9 @@ class _Object:
 
     def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
         found = self.get(key, str, "")
-        if pattern and isinstance(self.value.get(key), str) and not pattern.fullmatch(found):
+        if len(found) > MAX_TEXT or not found.isprintable():  # it stands in messages, and in names of files
+            self.problem(key, f"is {found!r:.40}; expected at most {MAX_TEXT} printable characters")
+        elif pattern and isinstance(self.value.get(key), str) and not pattern.fullmatch(found):
             self.problem(key, f"is {found!r:.40}; expected {pattern.pattern}")
         return found
 
@@ -174,11 +209,11 @@ class _Object:
             self.problem(key, f"is {found!r:.40}; expected one of {', '.join(choices)}")
         return found
 
-    def number(self, key: str, least: int) -> int:
+    def number(self, key: str, least: int, most: int) -> int:
         found = self.get(key, int, least)
-        if found < least:
-            self.problem(key, f"is {found}; expected {least} or more")
-        return max(found, least)
+        if not least <= found <= most:
+            self.problem(key, f"is {found!r:.40}; expected {least} to {most}")
+        return min(max(found, least), most)
 
 
 def _graph(entry: _Object) -> GraphFile:
@@ -199,20 +234,29 @@ def _form(entry: _Object) -> GraphForm:
 
 
 def _tiling(entry: _Object) -> Tiling:
-    tiling = Tiling(entry.number("multiple", 1), entry.number("halo", 0))
+    tiling = Tiling(entry.number("multiple", 1, MAX_MULTIPLE), entry.number("halo", 0, MAX_SIDE))
     if tiling.halo % tiling.multiple:
         entry.problem("halo", f"is {tiling.halo}; expected a multiple of {tiling.multiple}")
     return tiling
 
 
 def _tensors(entry: _Object) -> dict[str, TensorSpec]:
-    tensors = {}
+    tensors: dict[str, TensorSpec] = {}
+    if len(entry.value) > MAX_TENSORS:
+        entry.problems.append(f"{entry.where[:-1]} has {len(entry.value)} entries; expected at most {MAX_TENSORS}")
+        return tensors
     for name in entry.value:
+        if len(name) > MAX_TEXT or not name.isprintable():
+            entry.problem(f"{name!r:.40}", f"is a name; expected at most {MAX_TEXT} printable characters")
+            continue
         tensor = entry.object(name)
         shape = tensor.get("shape", list, [])
+        if len(shape) > MAX_RANK:
+            tensor.problem("shape", f"has {len(shape)} dimensions; expected at most {MAX_RANK}")
+            continue
         for dim in shape:
             if not _is_dim(dim):
-                tensor.problem("shape", f"holds {dim!r:.40}; expected a positive number, height/N or width/N")
+                tensor.problem("shape", f"holds {dim!r:.40}; expected 1 to {MAX_DIM}, height/N or width/N")
         dims: tuple[Dim, ...] = tuple(dim for dim in shape if _is_dim(dim))
         tensors[name] = TensorSpec(tensor.choice("dtype", DTYPES), dims)
     return tensors
@@ -225,13 +269,14 @@ def _is_dim(dim: object) -> bool:
         except BundleError:
             return False
         return True
-    return type(dim) is int and dim >= 1
+    return type(dim) is int and 1 <= dim <= MAX_DIM
 
 
 def _step(entry: _Object) -> StepSpec:
     channels = entry.get("channels", list, [0, 1])
-    if len(channels) != 2 or not all(type(value) is int for value in channels) or not 0 <= channels[0] < channels[1]:
-        entry.problem("channels", f"is {channels!r:.40}; expected [first, end] with 0 <= first < end")
+    numbers = len(channels) == 2 and all(type(value) is int for value in channels)
+    if not numbers or not 0 <= channels[0] < channels[1] <= MAX_CHANNELS:
+        entry.problem("channels", f"is {channels!r:.40}; expected [first, end], 0 <= first < end <= {MAX_CHANNELS}")
         channels = [0, 1]
     found = entry.choice("positions", get_args(Positions))
     positions: Positions = "anchor" if found == "anchor" else "nonanchor" if found == "nonanchor" else "all"
@@ -242,8 +287,8 @@ def _sizes(entry: _Object) -> SizeRange:
     before, sizes = len(entry.problems), {}
     for key in ("min", "opt", "max"):
         found = entry.get(key, list, [64, 64])
-        if len(found) != 2 or not all(type(side) is int for side in found):
-            entry.problem(key, f"is {found!r:.40}; expected [height, width]")
+        if len(found) != 2 or not all(type(side) is int and side <= MAX_SIDE for side in found):
+            entry.problem(key, f"is {found!r:.40}; expected [height, width], at most {MAX_SIDE}")
             found = [64, 64]
         sizes[key] = (found[0], found[1])
     result = SizeRange(**sizes)

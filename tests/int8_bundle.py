@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from mlic.runtime.bundle import read_manifest, sha256_of
+from mlic.runtime.bundle import read_manifest
+from mlic.runtime.bundle_files import sha256_of
 from mlic.runtime.manifest import GraphForm
 from mlic.runtime.manifest_json import json_from_manifest
 from tests.tiny_bundle import build_tiny_bundle

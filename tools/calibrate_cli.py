@@ -139,9 +139,11 @@ def run_calibration(
         from mlic.calibration.bundle_writer import calibrate_bundle, num_stages  # noqa: PLC0415 - an extra
         from mlic.calibration.images import crops_of, photo_files  # noqa: PLC0415
         from mlic.calibration.sensitivity import Budget  # noqa: PLC0415
+        from mlic.export.new_folder import require_new  # noqa: PLC0415
         from mlic.runtime.bundle import Bundle  # noqa: PLC0415
     except ImportError as error:
         raise MlicError(f"cannot import {error.name}: pip install mlic-deploy[calibrate,cpu]") from error
+    require_new(output, force, [bundle, *images])
     opened = Bundle.open(bundle)
     budget = None if limits is None else Budget(*limits)
     crops = crops_of(photo_files(images), pictures, crop)

@@ -118,6 +118,7 @@ def export(
 
             from mlic.export.bundle_writer import export_bundle  # noqa: PLC0415
             from mlic.export.checkpoints import load_checkpoint  # noqa: PLC0415
+            from mlic.export.new_folder import require_new  # noqa: PLC0415
             from mlic.export.verify import SIZES  # noqa: PLC0415
         except ImportError as error:
             raise MlicError(f"cannot import {error.name}: pip install mlic-deploy[export,cpu]") from error
@@ -129,6 +130,7 @@ def export(
             ready_flavour(target.value)  # what is missing is said before the minutes of work
         if (engine is EngineName.int8) != bool(images):
             raise MlicError("--engine int8 and --calibrate PHOTOS go together")
+        require_new(output, force, [checkpoint])
         calibrating = _Calibrating(output, images, max_psnr_loss, max_rate_increase, name, force) if images else None
         if threads:
             torch.set_num_threads(threads)
@@ -204,7 +206,7 @@ class _Calibrating:
         from mlic.calibration.images import photo_files  # noqa: PLC0415 - an extra
         from mlic.export.new_folder import require_new  # noqa: PLC0415
 
-        require_new(output, force)
+        require_new(output, force, images)
         self._files = photo_files(images)
         self._output = output
         self._limits = (psnr_loss, rate_increase)

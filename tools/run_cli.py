@@ -13,7 +13,7 @@ import typer
 from mlic.runtime import Codec
 from mlic.runtime.atomic import write_atomically
 from mlic.runtime.container import MAX_PIXELS
-from mlic.runtime.errors import ImageError, MlicError
+from mlic.runtime.errors import ImageError, MlicError, UnsupportedStreamError
 from mlic.runtime.version import VERSION
 from mlic.tools.bench.cli import bench
 from mlic.tools.build_options import Target
@@ -43,6 +43,9 @@ app = typer.Typer(
 )
 
 PIPE = Path("-")
+# Largest .mlic file that is read: noise takes some 4 bytes a pixel.
+MAX_FILE_BYTES = 1 << 26
+MAX_FILE_BYTES_A_PIXEL = 8
 
 
 def _version(wanted: bool) -> None:
@@ -86,7 +89,7 @@ def encode(
         from mlic.runtime.image_files import read_image  # noqa: PLC0415 - loads Pillow
 
         target = output or _default_target(source, ".mlic")
-        _require_free(target, force)
+        _require_free(source, target, force)
         picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
         metadata = picture.metadata.stripped() if strip else picture.metadata
         source_bytes = None if source == PIPE else source.stat().st_size
@@ -146,10 +149,10 @@ def decode(
         from mlic.runtime.image_files import require_writable, write_image  # noqa: PLC0415 - loads Pillow
 
         target = output or _default_target(source, ".png")
-        _require_free(target, force)
+        _require_free(source, target, force)
         if target != PIPE:
             require_writable(str(target), target.suffix)  # before the work, not after it
-        data = _read(source)
+        data = _read(source, max_pixels)
         stream = read(data, max_pixels)
         metadata = stream.metadata.stripped() if strip else stream.metadata
         if model is None:
@@ -182,7 +185,7 @@ def info(
     with reported_errors("mlic-run info"):
         from mlic.tools.describe import description, value_text  # noqa: PLC0415
 
-        row = description(_read(source), max_pixels)
+        row = description(_read(source, max_pixels), max_pixels)
         if as_json:
             print_json(row)
         else:
@@ -245,7 +248,7 @@ def _default_target(source: Path, suffix: str) -> Path:
     return source.with_suffix(suffix)
 
 
-def _require_free(target: Path, force: bool) -> None:
+def _require_free(source: Path, target: Path, force: bool) -> None:
     if target == PIPE:
         if sys.stdout.isatty():
             raise ImageError("standard output is a terminal; name a file, or pipe the output on")
@@ -253,12 +256,23 @@ def _require_free(target: Path, force: bool) -> None:
         raise ImageError(f"{target} is a folder; name a file")
     elif not target.parent.is_dir():
         raise ImageError(f"{target.parent}: no such folder")
+    elif source != PIPE and source.exists() and target.exists() and source.samefile(target):
+        raise ImageError(f"{target} is the input, under this or another name; name another file")
     elif target.is_file() and not force:
         raise ImageError(f"{target} exists; name another file, or --force")
 
 
-def _read(source: Path) -> bytes:
-    return sys.stdin.buffer.read() if source == PIPE else source.read_bytes()
+def _read(source: Path, max_pixels: int) -> bytes:
+    """Return a file's contents, or as much of them as tells that they are too large."""
+    limit = MAX_FILE_BYTES + MAX_FILE_BYTES_A_PIXEL * max_pixels
+    if source == PIPE:
+        data = sys.stdin.buffer.read(limit + 1)
+    else:
+        with source.open("rb") as file:
+            data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UnsupportedStreamError(f"the file is larger than {limit} bytes, the limit for {max_pixels} pixels")
+    return data
 
 
 def _write(target: Path, data: bytes) -> None:

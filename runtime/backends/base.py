@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mlic.runtime.arrays import Array, Tensors
 from mlic.runtime.errors import BackendError
+from mlic.runtime.forks import reopen_after_fork
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec, parse_dim
 
 
@@ -59,7 +60,7 @@ class Backend(Protocol):
 class LazyGraph:
     """A graph that is opened when first run, and whose arrays are checked against the spec at every run.
 
-    Safe to use from several threads.
+    Safe to use from several threads. In a forked child it is opened again.
     """
 
     def __init__(self, backend: Backend, path: Path, graph: GraphFile) -> None:
@@ -68,6 +69,7 @@ class LazyGraph:
         self._graph = graph
         self._opened: Graph | None = None
         self._lock = threading.Lock()
+        reopen_after_fork(self)
 
     @property
     def spec(self) -> GraphSpec:
@@ -89,6 +91,12 @@ class LazyGraph:
             if self._opened is None:
                 self._opened = self._backend.open(self._path, self._graph)
             return self._opened
+
+    def left_behind(self) -> tuple[object, ...]:
+        """Forget the graph in a forked child; see ``forks.py``."""
+        opened, self._opened = self._opened, None
+        self._lock = threading.Lock()  # a thread that does not exist here may hold the other one
+        return () if opened is None else (opened, self._backend)
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         """Run the graph, opening it first if need be; see ``Graph.run``."""

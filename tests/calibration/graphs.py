@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from mlic.calibration.layers import Layer, layers_of
 from mlic.calibration.observe import BINS, Observation, observe
 from mlic.calibration.ranges import Range, min_max
-from mlic.runtime.bundle import read_manifest, sha256_of
+from mlic.runtime.bundle import read_manifest
+from mlic.runtime.bundle_files import sha256_of
 from mlic.runtime.manifest_json import json_from_manifest
 from tests.tiny_bundle import GAIN, Y_CHANNELS, build_tiny_bundle
 

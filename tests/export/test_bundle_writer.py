@@ -27,7 +27,8 @@ from mlic.export.errors import ExportError
 from mlic.export.identity import model_id
 from mlic.export.verify import SIZES
 from mlic.runtime import Codec
-from mlic.runtime.bundle import Bundle, sha256_of
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.bundle_files import sha256_of
 from mlic.runtime.manifest_json import json_from_manifest, manifest_from_json
 from tests.commands import names
 from tests.small_model import SmallBundle, small_model

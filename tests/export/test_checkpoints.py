@@ -20,7 +20,7 @@ from mlic.export.models.slices import SliceWidths
 from mlic.export.models.stf import Stf, StfWidths
 from mlic.export.models.wacnn import Wacnn
 from mlic.export.official_tables import fill_tables
-from mlic.runtime.bundle import sha256_of
+from mlic.runtime.bundle_files import sha256_of
 
 SLIM = MlicppWidths(n=16, m=64, entropy_parameters=(24, 20, 16), lrp=(20, 12), channel_context=(12, 10))
 SLICES = SliceWidths(

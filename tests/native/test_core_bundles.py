@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlic.runtime.bundle import Bundle, sha256_of
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.bundle_files import sha256_of
 from mlic.runtime.errors import BundleError
 from mlic.runtime.manifest import Padding
 from mlic.runtime.shipped import QUALITIES, shipped_bundle

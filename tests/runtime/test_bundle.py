@@ -7,7 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from mlic.runtime.bundle import Bundle, sha256_of
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.bundle_files import sha256_of
 from mlic.runtime.errors import BundleError
 
 

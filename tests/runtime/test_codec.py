@@ -344,3 +344,17 @@ def test_the_miniature_bundle_is_seeded(tmp_path, bundle_folder):
     assert (again / "manifest.json").read_bytes() == (bundle_folder / "manifest.json").read_bytes()
     other = Bundle.open(build_tiny_bundle(tmp_path / "other", seed=1))
     assert other.manifest.model_id != Bundle.open(again).manifest.model_id
+
+
+def test_padding_may_not_make_many_pixels_of_few(bundle_folder):
+    """A picture of one row is padded to 64."""
+    row = np.zeros((1, 70_000, 3), np.uint8)
+    data = Codec.load(bundle_folder, threads=1).encode(row)
+    codec = Codec.load(bundle_folder, threads=1, max_pixels=70_000)
+    message = "70000 x 1 pixels is padded to 70016 x 64; the limit is 1048576 pixels"
+    with pytest.raises(UnsupportedStreamError, match=message):
+        codec.decode(data)
+    with pytest.raises(ShapeError, match=message):
+        codec.encode(row)
+    codec.max_pixels = 70_016 * 16
+    assert codec.decode(data).shape == row.shape

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlic.runtime.coder import Models, SymbolDecoder, SymbolEncoder
+from mlic.runtime.coder import MAX_SYMBOL_BITS, Models, SymbolDecoder, SymbolEncoder
 from mlic.runtime.container import Bitstream
-from mlic.runtime.errors import BackendError, BitstreamError, EngineMismatchError
+from mlic.runtime.errors import BackendError, BitstreamError, CorruptStreamError, EngineMismatchError
+from mlic.runtime.escape import MAX_BITS
 from mlic.runtime.manifest import StepSpec
 from mlic.runtime.tracing import SymbolTracer
 
@@ -123,3 +124,24 @@ def test_a_tracer_keeps_what_passes(models, entropy):
     assert encoder.finish().latents == expected[0].latents
     assert [symbols.tolist() for symbols in tracer.symbols] == [symbols.tolist() for symbols in expected[1][1:]]
     assert np.array_equal(tracer.indexes[1], entropy.build_indexes(scales[1]))
+
+
+@pytest.mark.parametrize("part", ["latents", "escapes"])
+def test_more_bytes_than_symbols_can_take_are_refused_before_they_are_unpacked(models, part):
+    stream, _ = encode(models, make_case(0, 3.0))
+    symbols = 32 + np.prod(Z_SHAPE)
+    most = int((MAX_SYMBOL_BITS if part == "latents" else MAX_BITS) * symbols // 8 + 8)
+    name = "LATS" if part == "latents" else "ESCP"
+    for size in (most + 4, 1 << 24):
+        decoder = SymbolDecoder(models, dataclasses.replace(stream, **{part: b"\1" * size}), [16, 16], "engine 1")
+        with pytest.raises(CorruptStreamError, match=f"{name} has {size} bytes; .* take at most {most}"):
+            decoder.code_z(Z_SHAPE)
+
+
+def test_symbols_of_the_least_likely_kind_stay_within_the_limit(models):
+    """Every symbol escapes, as far from its row as can be."""
+    z, scales, means, _ = make_case(0, 1.0)
+    case = z, scales, [np.zeros_like(mean) for mean in means], [np.full_like(mean, 1 << 23) for mean in means]
+    stream, symbols = encode(models, case)
+    decoded = decode(models, stream, scales, case[2])
+    assert all(np.array_equal(a, b) for a, b in zip(symbols, decoded, strict=True))

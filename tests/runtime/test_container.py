@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlic.runtime.container import MAX_PIXELS, Bitstream, Header, read, read_header, read_metadata, write
+from mlic.runtime.container import MAX_CHUNKS, MAX_PIXELS, Bitstream, Header, read, read_header, read_metadata, write
 from mlic.runtime.errors import (
     BitstreamError,
     CorruptStreamError,
@@ -230,6 +230,13 @@ def test_the_pixel_limit_can_be_moved():
 )
 def test_impossible_chunks_are_refused(chunks, error, message):
     with pytest.raises(error, match=message):
+        read(with_chunks(*chunks))
+
+
+def test_a_file_of_millions_of_chunks_is_refused_at_the_limit():
+    names = [bytes([first, second, 65, 65]) for first in range(97, 123) for second in range(97, 123)] * 2
+    chunks = [chunk(name) for name in names[: MAX_CHUNKS + 1]]
+    with pytest.raises(CorruptStreamError, match=f"more than {MAX_CHUNKS} chunks"):
         read(with_chunks(*chunks))
 
 

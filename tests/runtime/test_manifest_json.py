@@ -110,7 +110,7 @@ def test_what_is_no_manifest_is_refused(text, message):
         (["name"], None, "name is None; expected str"),
         (["model_id"], "00", "model_id is '00'"),
         (["model_id"], "", "model_id is ''; expected"),
-        (["padding", "multiple"], 0, "padding.multiple is 0; expected 1 or more"),
+        (["padding", "multiple"], 0, "padding.multiple is 0; expected 1 to 4096"),
         (["padding", "multiple"], True, "padding.multiple is True; expected int"),
         (["padding", "placement"], "left", "padding.placement is 'left'; expected one of top-left, centre"),
         (["padding", "fill"], 3, "padding.fill is 3"),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mlic.runtime.bundle import Bundle, sha256_of
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.bundle_files import sha256_of
 from mlic.runtime.codec import Codec
 from mlic.runtime.errors import BackendError
 from mlic.runtime.manifest import DEFAULT_SIZES, SizeRange

@@ -58,7 +58,7 @@ def compare(
         for other in others:
             other.require()
         photos = photo_paths(images)
-        require_free(output, force)
+        require_free(output, force, photos.values())
         ours = Models(_codecs(models, backend, threads, max_pixels))
         with progress_bar(num_stages(len(photos), ours, others), quiet) as begin:
             table = write_report(output, photos, ours, others, max_pixels, begin)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 from mlic.runtime.arrays import UInt8Array
+from mlic.runtime.atomic import replace_folder
 from mlic.runtime.errors import ImageError
 from mlic.runtime.image_files import read_image
 from mlic.tools.compare.contenders import OURS, Models, PillowCodec, largest_within
@@ -184,20 +185,21 @@ def _appearing(folder: Path) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.replace(folder)
+        replace_folder(folder, unfinished)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def require_free(folder: Path, force: bool) -> None:
+def require_free(folder: Path, force: bool, photos: Iterable[Path] = ()) -> None:
     """Raise ImageError unless a report may be written to a folder.
 
     Args:
         folder: need not exist; if it does, an earlier report is replaced with ``force``, and nothing else ever.
         force: whether to.
+        photos: must not be lost with it.
     """
+    if lost := [path for path in photos if path.resolve().is_relative_to(folder.resolve())]:
+        raise ImageError(f"{folder} would replace {lost[0]}, which it is to be made of; name another folder")
     if not folder.parent.is_dir():
         raise ImageError(f"{folder.parent}: no such folder")
     if not folder.exists():
