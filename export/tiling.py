@@ -103,7 +103,7 @@ def reach(spec: GraphSpec, run: Run, sample: Sample) -> int | None:
     return None
 
 
-def _footprints(spec: GraphSpec, run: Run, sample: Sample, far: int) -> list[tuple[int, ...]]:
+def _footprints(spec: GraphSpec, run: Run, sample: Sample, far: int) -> list[tuple[int, int, int, int]]:
     """Return how far each of the small blocks within a block reaches up, left, down and right, in pixels."""
     side = BLOCK * (2 * -(-(far + 1) // BLOCK) + 1)
     values = sample(side)
@@ -115,7 +115,7 @@ def _footprints(spec: GraphSpec, run: Run, sample: Sample, far: int) -> list[tup
     return footprints
 
 
-def _repeats(footprints: list[tuple[int, ...]], multiple: int) -> bool:
+def _repeats(footprints: list[tuple[int, int, int, int]], multiple: int) -> bool:
     """Tell whether small blocks a multiple apart reach equally far."""
     period = multiple // STEP
     return all(found == footprints[number % period] for number, found in enumerate(footprints))
