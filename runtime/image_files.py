@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -80,6 +82,21 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
         ) from error
     except OSError as error:
         raise ImageError(f"{name}: {error.strerror or _one_line(error)}") from error
+
+
+@contextmanager
+def pillow_reads(max_pixels: int) -> Iterator[None]:
+    """Let Pillow open pictures of this many pixels while the block runs, if its own limit is lower.
+
+    The limit is Pillow's for the whole process: for commands, not for a part of somebody's application.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    if before is not None:
+        Image.MAX_IMAGE_PIXELS = max(before, max_pixels)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Picture:

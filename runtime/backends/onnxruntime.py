@@ -120,9 +120,11 @@ class _Session:
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.spec.inputs}
-        is_large = sum(array.nbytes for array in feed.values()) >= _RELEASED_FROM
+        options = self._releasing
+        if options is not None and sum(array.nbytes for array in feed.values()) < _RELEASED_FROM:
+            options = None
         try:
-            outputs = self._session.run(self._outputs, feed, self._releasing if is_large else None)
+            outputs = self._session.run(self._outputs, feed, options)
         except Exception as error:  # pybind11 exceptions without a common base
             raise BackendError(f"graph {self.spec.name}: {first_line(error)}") from error
         return dict(zip(self._outputs, outputs, strict=True))
