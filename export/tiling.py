@@ -8,8 +8,9 @@ where the multiple is coarse, the reach is rounded down, if that changes no valu
 windows of STF reach 129 pixels far, and with a halo of 192 instead of 128 a tile of 1.5 megapixels would keep half of
 what it computes instead of two thirds.
 
-**The multiple.** A part of a picture is run and compared with the whole. Windows that do not lie as in the whole
-picture give other values.
+**The multiple.** NaN in a small block comes out around it. Where windows lie one beside the other, how far to each side
+depends on where in its window the block is; it is the same again a multiple further on. At last a part of a picture is
+run, off the picture's beginning by the multiple, and compared with the whole.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mlic.runtime.wiring import TILED
 
 MULTIPLES = (16, 32, 64)  # pixels; tiles hold whole positions of y, and end where pictures end
 BLOCK = 64  # pixels that are made NaN; windows of the models that are known repeat within it
+STEP = 16  # pixels of the small blocks, a position of y
 SIDES = (320, 576, 1088, 2112)  # of pictures, each about twice the one before, with a block in the middle
 SAME = 1e-5  # of the largest value: where layers sum in another order
 ENGINES_DIFFER = 3e-6  # of the largest value; what may be given up by rounding down
@@ -69,7 +71,10 @@ def derive_tiling(spec: GraphSpec, run: Run, sample: Sample) -> Tiling | None:
     found = reach(spec, run, sample)
     if found is None:
         return None
+    footprints = _footprints(spec, run, sample, found)
     for multiple in MULTIPLES:
+        if not _repeats(footprints, multiple):
+            continue
         tiling = Tiling(multiple, -(-found // multiple) * multiple)
         smaller = Tiling(multiple, max(tiling.halo - multiple, 0))
         at_reach, below = _differences(spec, run, sample, multiple, (tiling.halo, smaller.halo))
@@ -90,19 +95,43 @@ def reach(spec: GraphSpec, run: Run, sample: Sample) -> int | None:
         Pixels beyond a block of ``BLOCK`` pixels, in the direction in which they are most; None if that is more than
         half of the largest of ``SIDES``.
     """
-    given, stride = _stride(spec.inputs), _stride(spec.outputs)
     for side in SIDES:
         first = (side - BLOCK) // 2
-        block = slice(first // given, (first + BLOCK) // given)
-        values = sample(side)
-        values[..., block, block] = np.nan
-        lost = np.isnan(run(values))[0].max(axis=0)
-        rows, columns = np.flatnonzero(lost.any(axis=1)), np.flatnonzero(lost.any(axis=0))
-        assert rows.size, f"graph {spec.name} does not pass NaN on"
-        least, most = min(rows[0], columns[0]), max(rows[-1], columns[-1]) + 1
-        if least > 0 and most < side // stride:
-            return int(max(first - least * stride, most * stride - first - BLOCK, 0))
+        top, left, bottom, right = _lost(spec, run, sample(side), first, BLOCK)
+        if min(top, left) > 0 and max(bottom, right) < side:
+            return max(first - min(top, left), max(bottom, right) - first - BLOCK, 0)
     return None
+
+
+def _footprints(spec: GraphSpec, run: Run, sample: Sample, far: int) -> list[tuple[int, int, int, int]]:
+    """Return how far each of the small blocks within a block reaches up, left, down and right, in pixels."""
+    side = BLOCK * (2 * -(-(far + 1) // BLOCK) + 1)
+    values = sample(side)
+    footprints = []
+    for offset in range(0, BLOCK, STEP):
+        first = (side - BLOCK) // 2 + offset
+        top, left, bottom, right = _lost(spec, run, values.copy(), first, STEP)
+        footprints.append((first - top, first - left, bottom - first, right - first))
+    return footprints
+
+
+def _repeats(footprints: list[tuple[int, int, int, int]], multiple: int) -> bool:
+    """Tell whether small blocks a multiple apart reach equally far."""
+    period = multiple // STEP
+    return all(found == footprints[number % period] for number, found in enumerate(footprints))
+
+
+def _lost(spec: GraphSpec, run: Run, values: Float32Array, first: int, size: int) -> tuple[int, int, int, int]:
+    """Return top, left, bottom and right, in pixels, of what is NaN if a square of the input on the diagonal is."""
+    given, stride = _stride(spec.inputs), _stride(spec.outputs)
+    block = slice(first // given, (first + size) // given)
+    values[..., block, block] = np.nan
+    lost = np.isnan(run(values))[0].max(axis=0)
+    rows, columns = np.flatnonzero(lost.any(axis=1)), np.flatnonzero(lost.any(axis=0))
+    assert rows.size, f"graph {spec.name} does not pass NaN on"
+    ends = (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+    top, left, bottom, right = (int(place) * stride for place in ends)
+    return top, left, bottom, right
 
 
 def _differences(spec: GraphSpec, run: Run, sample: Sample, multiple: int, halos: tuple[int, ...]) -> list[float]:
@@ -113,7 +142,7 @@ def _differences(spec: GraphSpec, run: Run, sample: Sample, multiple: int, halos
     """
     given, stride = _stride(spec.inputs), _stride(spec.outputs)
     side = -(-(2 * max(halos) + 4 * BLOCK) // BLOCK) * BLOCK
-    end = side - BLOCK + multiple % BLOCK  # a whole number of blocks, as pictures are
+    end = side - BLOCK  # an odd number of multiples, as tiles may have
     values = sample(side)
     cut = slice(multiple // given, end // given)
     whole = run(values)

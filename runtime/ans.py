@@ -49,7 +49,7 @@ class AnsEncoder:
     """Collects groups of slots in coding order, then writes them as one stream."""
 
     def __init__(self) -> None:
-        self._groups: list[tuple[RowModels, Int32Array, NDArray[np.int64]]] = []
+        self._groups: list[tuple[RowModels, Array, NDArray[np.int64]]] = []
 
     def add(self, models: RowModels, slots: Int32Array, rows: Array) -> None:
         """Append one group.
@@ -59,14 +59,17 @@ class AnsEncoder:
             slots: int32 [n], each within its row.
             rows: uint8 or uint16 [n].
         """
-        self._groups.append((models, slots[_order(rows)], np.bincount(rows)))
+        in_order = slots[_order(rows)]
+        if in_order.size and in_order.max() <= np.iinfo(np.uint16).max:  # all of a picture's are held until the end
+            in_order = in_order.astype(np.uint16)
+        self._groups.append((models, in_order, np.bincount(rows)))
 
     def finish(self) -> Words:
         """Return the stream: uint32 [words], the decoder's first word last. May be empty."""
         coder = constriction.stream.stack.AnsCoder()
         for models, slots, counts in reversed(self._groups):
             for row, start, end in reversed(list(_runs(counts))):
-                coder.encode_reverse(slots[start:end], models[row])
+                coder.encode_reverse(slots[start:end].astype(np.int32, copy=False), models[row])
         words: Words = coder.get_compressed()
         return words
 

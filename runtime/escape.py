@@ -20,10 +20,11 @@ MAX_BITS = 2 * MAX_ZEROS + 1  # of one raw number
 
 
 class EscapeWriter:
-    """Collects raw numbers in coding order and writes them as bits."""
+    """Writes raw numbers as bits, group by group in coding order."""
 
     def __init__(self) -> None:
-        self._raws: list[NDArray[np.int64]] = []
+        self._parts: list[bytes] = []
+        self._rest = np.zeros(0, dtype=np.uint8)  # the last bits, which fill no byte yet
 
     def add(self, raws: NDArray[np.int64]) -> None:
         """Append raw numbers.
@@ -31,25 +32,27 @@ class EscapeWriter:
         Args:
             raws: int64 [n], in 0..``MAX_RAW``.
         """
-        if raws.size:
-            self._raws.append(raws)
-
-    def finish(self) -> bytes:
-        """Return the side stream; empty if there were no raw numbers."""
-        if not self._raws:
-            return b""
-        values = np.concatenate(self._raws) + 1
+        if not raws.size:
+            return
+        values = raws + 1
         assert values.min() >= 1
         assert values.max() <= MAX_RAW + 1
         # frexp: value = mantissa * 2^exponent with the mantissa in [0.5, 1), so exponent is the number of
         # bits
         zeros = np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1
-        ends = np.cumsum(2 * zeros + 1)
+        ends = len(self._rest) + np.cumsum(2 * zeros + 1)
         bits = np.zeros(int(ends[-1]), dtype=np.uint8)
+        bits[: len(self._rest)] = self._rest
         for place in range(int(zeros.max()) + 1):  # place 0 is the last bit of each code
             has = zeros >= place
             bits[ends[has] - 1 - place] = (values[has] >> place) & 1
-        return np.packbits(bits).tobytes()
+        whole = len(bits) // 8 * 8
+        self._parts.append(np.packbits(bits[:whole]).tobytes())
+        self._rest = bits[whole:].copy()
+
+    def finish(self) -> bytes:
+        """Return the side stream; empty if there were no raw numbers."""
+        return b"".join([*self._parts, np.packbits(self._rest).tobytes()])
 
 
 class EscapeReader:

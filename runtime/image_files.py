@@ -102,6 +102,21 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
         raise ImageError(f"{name}: cannot be read: {one_line(error)}") from error
 
 
+@contextmanager
+def pillow_reads(max_pixels: int) -> Iterator[None]:
+    """Let Pillow open pictures of this many pixels while the block runs, if its own limit is lower.
+
+    The limit is Pillow's for the whole process: for commands, not for a part of somebody's application.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    if before is not None:
+        Image.MAX_IMAGE_PIXELS = max(before, max_pixels)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Picture:
     """Turn a Pillow image into RGB: upright, opaque, 8 bits.
 

@@ -24,25 +24,28 @@ def description(data: bytes, max_pixels: int) -> dict[str, Any]:
         ``width``, ``height`` (pixels), ``model_id`` (hex), ``quality`` (None unless the model is one that ships),
         ``arithmetic``, ``bytes`` of the file and of each part (metadata as they are uncompressed), ``bpp``,
         ``icc_description``, ``camera`` and ``taken`` (EXIF; None where it does not say), ``grey``, and whether the
-        source had transparency or more than 8 bits a channel.
+        source had transparency or more than 8 bits a channel. Of a picture in cells also ``cells``, their number,
+        ``cell_width`` and ``cell_height``; the bytes of coded parts are those of all cells together.
 
     Raises:
         BitstreamError: the file cannot be read.
         BundleError: a model that ships is damaged.
     """
     stream = read(data, max_pixels)
+    grid = stream.grid
+    coded = [stream] if grid is None else grid.cells
     metadata = stream.metadata
     camera, taken = _camera_and_time(metadata.exif)
-    return {
+    row = {
         "width": stream.width,
         "height": stream.height,
         "model_id": stream.model_id.hex(),
         "quality": quality_of(stream.model_id),
         "arithmetic": stream.arithmetic,
         "bytes": len(data),
-        "latent_bytes": len(stream.latents),
-        "escape_bytes": len(stream.escapes),
-        "syndrome_bytes": len(stream.syndromes),
+        "latent_bytes": sum(len(cell.latents) for cell in coded),
+        "escape_bytes": sum(len(cell.escapes) for cell in coded),
+        "syndrome_bytes": sum(len(cell.syndromes) for cell in coded),
         "icc_bytes": len(metadata.icc_profile or b""),
         "icc_description": _profile_name(metadata.icc_profile),
         "exif_bytes": len(metadata.exif or b""),
@@ -54,6 +57,9 @@ def description(data: bytes, max_pixels: int) -> dict[str, Any]:
         "source_had_more_than_8_bits": Source.DEEP in metadata.source,
         "bpp": round(8 * len(data) / (stream.width * stream.height), 4),
     }
+    if grid is not None:
+        row |= {"cells": len(grid.cells), "cell_width": grid.cell_width, "cell_height": grid.cell_height}
+    return row
 
 
 def value_text(value: object) -> str:

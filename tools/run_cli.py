@@ -86,11 +86,12 @@ def encode(
 ) -> None:
     """Compress a picture."""
     with reported_errors("mlic-run encode", quiet):
-        from mlic.runtime.image_files import read_image  # noqa: PLC0415 - loads Pillow
+        from mlic.runtime.image_files import pillow_reads, read_image  # noqa: PLC0415 - loads Pillow
 
         target = output or _default_target(source, ".mlic")
         _require_free(source, target, force)
-        picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
+        with pillow_reads(max_pixels):
+            picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
         metadata = picture.metadata.stripped() if strip else picture.metadata
         source_bytes = None if source == PIPE else source.stat().st_size
         codec = Codec.load(model, backend, threads, max_pixels, quality)

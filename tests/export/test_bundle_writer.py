@@ -29,6 +29,7 @@ from mlic.export.verify import SIZES
 from mlic.runtime import Codec
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.bundle_files import sha256_of
+from mlic.runtime.manifest import Tiling
 from mlic.runtime.manifest_json import json_from_manifest, manifest_from_json
 from tests.commands import names
 from tests.small_model import SmallBundle, small_model
@@ -92,6 +93,12 @@ def test_bundle_has_the_files_and_the_step_table_of_its_model(small_bundle: Smal
         "name": "small.pth",
         "sha256": sha256_of(small_bundle.checkpoint),
     }
+
+
+def test_transforms_say_how_they_may_be_cut(small_bundle: SmallBundle, half_bundle: Path):
+    for folder in (small_bundle.folder, half_bundle):
+        found = {name: graph.tiling for name, graph in Bundle.open(folder).manifest.graphs.items() if graph.tiling}
+        assert found == {"g_a": Tiling(16, 64), "g_s": Tiling(16, 112)}
 
 
 def test_what_export_returns_is_what_it_wrote(small_bundle: SmallBundle):

@@ -14,6 +14,7 @@ from mlic.runtime.image_files import (
     Picture,
     eight_bits_from_sixteen,
     picture_from_pil,
+    pillow_reads,
     read_image,
     write_image,
 )
@@ -228,7 +229,7 @@ def test_large_pictures_are_refused_before_they_are_decoded(tmp_path):
     with pytest.raises(ImageError, match="5 x 4 pixels; expected 1 to 19"):
         read_image(saved(Image.new("RGB", (5, 4))), max_pixels=19)
     (tmp_path / "bomb.png").write_bytes(png(30000, 30000, 1, 0, b""))
-    with pytest.raises(ImageError, match=r"bomb\.png: too many pixels; the limit is 67108864"):
+    with pytest.raises(ImageError, match=r"bomb\.png: too many pixels; the limit is 268435456"):
         read_image(tmp_path / "bomb.png")
 
 
@@ -281,3 +282,18 @@ def test_a_pillow_image_is_not_changed(pixels):
     assert isinstance(picture, Picture)
     picture.pixels[:] = 0
     assert np.array_equal(np.asarray(image), pixels)
+
+
+def test_pillows_limit_can_be_raised_for_a_while_and_is_not_lowered(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(ImageError, match="too many pixels"):
+        read_image(tmp_path / "a.png")
+    with pillow_reads(1200):
+        assert read_image(tmp_path / "a.png").pixels.shape == (30, 40, 3)
+    with pillow_reads(1):
+        assert Image.MAX_IMAGE_PIXELS == 500
+    assert Image.MAX_IMAGE_PIXELS == 500
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with pillow_reads(1):
+        assert Image.MAX_IMAGE_PIXELS is None

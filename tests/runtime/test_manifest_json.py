@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlic.runtime.errors import BundleError
-from mlic.runtime.manifest import DEFAULT_SIZES, GraphForm, Padding, SizeRange, StepSpec, TensorSpec
+from mlic.runtime.manifest import DEFAULT_SIZES, GraphForm, Padding, SizeRange, StepSpec, TensorSpec, Tiling
 from mlic.runtime.manifest_json import json_from_manifest, manifest_from_json
 
 
@@ -49,6 +49,14 @@ def test_symmetric_forms_are_read_and_written(value):
     assert json.loads(json_from_manifest(manifest)) == value
     assert manifest.graphs["h_a"].symmetric is None
     assert len(manifest.graphs["h_a"].forms) == 1
+
+
+def test_tilings_are_read_and_written(value):
+    value["graphs"][0]["tiling"] = {"multiple": 16, "halo": 64}
+    manifest = manifest_from_json(json.dumps(value))
+    assert manifest.graphs["g_a"].tiling == Tiling(16, 64)
+    assert manifest.graphs["h_a"].tiling is None
+    assert manifest_from_json(json_from_manifest(manifest)) == manifest
 
 
 def test_sizes_are_read_and_written(value):
@@ -127,6 +135,11 @@ def test_what_is_no_manifest_is_refused(text, message):
         ),
         (["graphs", 0, "symmetric"], {"path": 3, "sha256": "0" * 64}, "symmetric.path is 3; expected str"),
         (["graphs", 0, "symmetric"], {"path": "a", "sha256": "0"}, "symmetric.sha256 is '0'; expected"),
+        (["graphs", 0, "tiling"], None, r"graphs\[0\].tiling is None; expected dict"),
+        (["graphs", 0, "tiling"], {}, r"graphs\[0\].tiling.multiple is missing; graphs\[0\].tiling.halo is missing"),
+        (["graphs", 0, "tiling"], {"multiple": 0, "halo": 0}, "tiling.multiple is 0; expected 1 or more"),
+        (["graphs", 0, "tiling"], {"multiple": 16, "halo": -16}, "tiling.halo is -16; expected 0 or more"),
+        (["graphs", 0, "tiling"], {"multiple": 16, "halo": 24}, "tiling.halo is 24; expected a multiple of 16"),
         (["graphs", 0, "exact"], 1, r"graphs\[0\].exact is 1; expected bool"),
         (["graphs", 0, "inputs", "x", "dtype"], "float64", "dtype is 'float64'"),
         (["graphs", 0, "inputs", "x", "shape"], [1, 0], "shape holds 0"),

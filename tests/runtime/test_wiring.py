@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mlic.runtime.manifest import Padding, StepSpec, TensorSpec
+from mlic.runtime.manifest import Padding, StepSpec, TensorSpec, Tiling
 from mlic.runtime.manifest_json import manifest_from_json
 from mlic.runtime.wiring import wiring_problems
 
@@ -126,3 +126,16 @@ def test_the_entropy_path_is_exact(manifest):
 def test_padding_gives_whole_latents(manifest):
     padding = Padding(32, "top-left", "zeros")
     assert "expected a multiple of 64" in wiring_problems(dataclasses.replace(manifest, padding=padding))[0]
+
+
+@pytest.mark.parametrize(("graph", "multiple", "problem"), [
+    ("g_a", 16, None),
+    ("g_s", 64, None),
+    ("h_a", 16, "graph h_a has a tiling; only g_a and g_s run over tiles"),
+    ("g_a", 8, "graph g_a has tiles of a multiple of 8; expected a multiple of 16 that divides the padding's, 64"),
+    ("g_s", 48, "graph g_s has tiles of a multiple of 48; expected a multiple of 16 that divides the padding's, 64"),
+])  # fmt: skip
+def test_tiles_hold_whole_latents_and_end_with_pictures(manifest, graph, multiple, problem):
+    file = dataclasses.replace(manifest.graphs[graph], tiling=Tiling(multiple, multiple))
+    changed = dataclasses.replace(manifest, graphs=manifest.graphs | {graph: file})
+    assert wiring_problems(changed) == ([problem] if problem else [])

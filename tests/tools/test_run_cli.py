@@ -189,10 +189,29 @@ def test_version_and_help():
     for arguments, words in (
         ([], ["encode", "decode", "info", "verify"]),
         (["encode"], [*common, "--model", "--max-pixels", "--strip", "--force", "IN", "[OUT]"]),
-        (["decode"], [*common, "--model", "--max-pixels", "--strip", "--force", "IN", "[OUT]"]),
+        (["decode"], [*common, "--model", "--region", "--max-pixels", "--strip", "--force", "IN", "[OUT]"]),
         (["info"], ["--max-pixels", "--json", "FILE"]),
         (["verify"], [*common, "[BUNDLE]"]),
     ):
         result = runner.invoke(app, [*arguments, "--help"], env={"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"})
         assert result.exit_code == 0
         assert all(word in result.stdout for word in words), result.stdout
+
+
+def test_a_region_is_the_crop_of_the_picture(mlic, stream: Path, codec: Codec):
+    row = json.loads(mlic("decode", "s.mlic", "c.png", "--region", "7,5,30,20", "--json").out)
+    assert (row["width"], row["height"]) == (30, 20)
+    with Image.open("c.png") as image:
+        assert np.array_equal(np.asarray(image), codec.decode(stream.read_bytes())[5:25, 7:37])
+
+
+def test_info_shows_the_grid(mlic, bundle_folder: Path, tmp_path: Path, make_photo):
+    codec = Codec.load(bundle_folder, threads=1, latent_pixels=4096)
+    (tmp_path / "g.mlic").write_bytes(codec.encode(make_photo(HEIGHT, WIDTH)))
+    row = json.loads(mlic("info", "g.mlic", "--json").out)
+    assert (row["width"], row["height"]) == (WIDTH, HEIGHT)
+    assert (row["cells"], row["cell_width"], row["cell_height"]) == (4, 64, 64)
+    parts = sum(row[key] for key in ("latent_bytes", "escape_bytes", "syndrome_bytes"))
+    assert 0 < row["latent_bytes"] < parts < row["bytes"]
+    assert "cells           4\n" in mlic("info", "g.mlic").out
+    assert mlic("decode", "g.mlic", "g.png").code == 0
