@@ -12,6 +12,7 @@ A codec holds 25 sessions and more, so two defaults are changed:
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 from mlic.runtime.arrays import Array, Tensors
 from mlic.runtime.backends.base import Graph, shape_text, usable_cpus
 from mlic.runtime.errors import BackendError
-from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
+from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec, parse_dim
 
 PROVIDER = "CPUExecutionProvider"
 MAX_DEFAULT_THREADS = 16  # latents are small: more threads than this wait for one another
@@ -30,7 +31,7 @@ MAX_DEFAULT_THREADS = 16  # latents are small: more threads than this wait for o
 # arena kept for the one seldom fits the other. Decoding 15 megapixels with full-size MLIC++ held 2180 MB and more where
 # it kept everything, and 1806 MB at the peak where it gives back.
 _RELEASING = ("h_a", "finish")
-_RELEASED_FROM = 1 << 24  # bytes of a graph's inputs; getting memory anew would slow small pictures down
+_RELEASED_ABOVE = 5 << 18  # pixels, as of a tile; getting memory anew would slow small pictures down
 
 _DTYPES = {
     "float32": "tensor(float)",
@@ -122,13 +123,24 @@ class _Session:
     def run(self, inputs: Tensors) -> dict[str, Array]:
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.spec.inputs}
         options = self._releasing
-        if options is not None and sum(array.nbytes for array in feed.values()) < _RELEASED_FROM:
+        if options is not None and _pixels(self.spec, feed) <= _RELEASED_ABOVE:
             options = None
         try:
             outputs = self._session.run(self._outputs, feed, options)
         except Exception as error:  # pybind11 exceptions without a common base
             raise BackendError(f"graph {self.spec.name}: {first_line(error)}") from error
         return dict(zip(self._outputs, outputs, strict=True))
+
+
+def _pixels(spec: GraphSpec, arrays: Tensors) -> int:
+    """Return how many pixels the padded picture has that a graph's inputs belong to."""
+    name, tensor = next(iter(spec.inputs.items()))
+    sides = [
+        found * parse_dim(dim)[1]
+        for dim, found in zip(tensor.shape, arrays[name].shape, strict=True)
+        if isinstance(dim, str)
+    ]
+    return math.prod(sides)
 
 
 def differences(side: str, specs: dict[str, TensorSpec], nodes: list[Any]) -> list[str]:

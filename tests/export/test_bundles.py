@@ -27,6 +27,9 @@ from mlic.export.weights import half_precision, store_compactly_where_exact
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Array
 from mlic.runtime.backends.base import Graph
+from mlic.runtime.image import Frame
+from mlic.runtime.tiles import Box
+from mlic.runtime.transforms import Transforms
 from tests.conftest import photo
 from tests.native.programs import Driver, build
 from tests.reference import Golden, filled, load_golden
@@ -132,6 +135,25 @@ def test_decoded_picture_is_the_references(codec: Codec, golden: Golden):
     height, width = found.shape[:2]
     expected = np.rint(np.clip(golden["x_hat"][0, :, :height, :width], 0, 1) * 255).transpose(1, 2, 0)
     assert np.abs(found - expected).max() <= 1
+
+
+def test_transforms_over_tiles_give_what_one_pass_gives(codec: Codec):
+    manifest, graphs = codec.bundle.manifest, codec._graphs
+    pixels, whole_picture = photo(448, 700), Box(0, 0, 448, 700)
+    frame = Frame.around(448, 700, manifest.padding)
+    found = []
+    for tile_pixels, tiles in ((1 << 20, 1), (448 * 576, 2)):
+        transforms = Transforms(manifest, graphs["g_a"], graphs["g_s"], tile_pixels)
+        assert transforms.num_analysis_tiles(frame) >= tiles
+        assert transforms.num_synthesis_tiles(frame, whole_picture) >= tiles
+        y = np.asarray(transforms.analyse(pixels, frame, lambda _: None))
+        latent = np.rint(found[0][0] if found else y)
+        decoded = np.empty_like(pixels)
+        transforms.synthesise(latent, frame, whole_picture, decoded, lambda _: None)
+        found.append((y, decoded))
+    (y, decoded), (y_of_tiles, decoded_of_tiles) = found
+    assert np.abs(y_of_tiles - y).max() <= 1e-4 * np.abs(y).max()
+    assert np.abs(decoded_of_tiles.astype(int) - decoded).max() <= 1
 
 
 def test_native_library_writes_the_same_file_and_reads_it(codec: Codec, golden: Golden, tmp_path: Path):

@@ -1,6 +1,7 @@
 """ONNX Runtime: what is granted, and how it fails."""
 
 import dataclasses
+import subprocess
 import sys
 import time
 
@@ -136,3 +137,27 @@ def test_a_missing_installation_says_what_to_install(monkeypatch):
 def test_no_threads_are_refused():
     with pytest.raises(BackendError, match="threads is 0; expected 1 or more"):
         open_backend(threads=0)
+
+
+RESIDENT = """
+import os, sys
+import numpy as np
+from mlic.runtime import Codec
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+codec = Codec.load(threads=1)
+codec._graphs["g_a"].run({"x": np.zeros((1, 3, 640, 640), np.float32)})
+before = resident()
+codec._graphs["h_a"].run({"y": np.zeros((1, 192, int(sys.argv[1]), 80), np.float32)})
+print(before - resident())
+"""
+
+
+@pytest.mark.parametrize(("rows", "released"), [(64, False), (68, True)])
+def test_memory_of_the_transforms_is_given_back_after_a_picture_larger_than_a_tile(rows, released):
+    """1280 x 1024 pixels are a tile."""
+    result = subprocess.run([sys.executable, "-c", RESIDENT, str(rows)], capture_output=True, text=True, check=True)
+    assert (int(result.stdout) > 50e6) == released  # g_a at 640 x 640 holds 130 MB
