@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mlic.runtime.container import Bitstream, read, write
 from mlic.runtime.errors import BitstreamError, CorruptStreamError, TruncatedStreamError, UnsupportedStreamError
 from mlic.runtime.grid import Grid, cell_boxes, cell_size
+from mlic.runtime.metadata import Metadata
 from mlic.runtime.tiles import Box
 
 MODEL = bytes(range(8))
@@ -73,7 +74,7 @@ def test_layout_is_frozen():
 )
 def test_round_trip(size, cell, profile):
     size = (max(size[0], cell[0] + 1), max(size[1], cell[1] - 63))
-    stream = dataclasses.replace(gridded(*size, *cell), icc_profile=profile)
+    stream = dataclasses.replace(gridded(*size, *cell), metadata=Metadata(profile))
     assert read(write(stream)) == stream
 
 
@@ -135,7 +136,7 @@ def without_checksum(cell):
 
 
 NESTED = write(gridded(64, 100, 64, 64))
-PROFILED = write(plain(64, 64, icc_profile=b"profile"))
+PROFILED = write(plain(64, 64, metadata=Metadata(b"profile")))
 UNKNOWN = sealed(CELLS[0][:24] + chunk(b"MORE") + CELLS[0][24:-4])
 NOTED = sealed(CELLS[0][:24] + chunk(b"note") + CELLS[0][24:-4])
 NEWER = sealed(CELLS[0][:4] + b"\2" + CELLS[0][5:-4])

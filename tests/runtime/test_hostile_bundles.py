@@ -219,6 +219,20 @@ def claiming(shape, dtype="<f4"):
         (zipped({"a.npy": bytes(9)}, zipfile.ZIP_BZIP2), "neither stored nor deflated"),
         (bytes(MAX_TABLES_BYTES + 1), f"tables.npz is larger than {MAX_TABLES_BYTES} bytes"),
     ],
+    ids=[  # the files themselves hold the time of day
+        "terabytes",
+        "a side of zero",
+        "negative sides",
+        "two gigabytes an element",
+        "objects",
+        "nested header",
+        "code as header",
+        "bomb",
+        "many members",
+        "LZMA",
+        "bzip2",
+        "large file",
+    ],
 )
 def test_tables_that_claim_or_unpack_to_too_much_are_refused(folder, data, message):
     write_tables(folder, data)
