@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from mlic.runtime.errors import MlicError
 from mlic.tools.console import reported_errors
 
-SIZES = ("256x192", "384x256", "768x512", "1152x768", "1536x1024", "2304x1536")
+SIZES = ("256x192", "384x256", "768x512", "1152x768", "1536x1024", "2304x1536", "3456x2304")
 BENCH = "from mlic.tools.run_cli import main; main()"
 JOBS = {"encode": "#0072B2", "decode": "#D55E00"}  # Okabe and Ito 2008
 
