@@ -7,7 +7,8 @@ Contents of the chunk ``GRID``, all numbers little-endian:
     4       4     cell height in pixels, a multiple of 64
     8       ...   for each cell, from left to right and from top to bottom: uint32 length, a whole .mlic file
 
-Cells at the right and at the lower edge are as much smaller as the picture asks for. There are two at least. Each has
+Cells are no larger than the picture, rounded up to a multiple of 64. Those at the right and at the lower edge are as
+much smaller as the picture asks for. There are two at least. Each has
 its own header, with the picture's model_id and arithmetic and its own width and height, its own chunks ``LATS``,
 ``ESCP`` and ``SYND`` and no others, and its own checksum.
 """
@@ -75,7 +76,8 @@ def cell_size(height: int, width: int, multiple: int, latent_pixels: int) -> tup
         if best is None or cost < best[0]:
             best = cost, (_side(height, rows, multiple), cell_width)
     assert best is not None
-    return best[1]
+    # A side that is not cut need not be more than the format asks for.
+    return min(best[1][0], _side(height, 1, CELL_MULTIPLE)), min(best[1][1], _side(width, 1, CELL_MULTIPLE))
 
 
 def grid_bytes(grid: Grid, write: Callable[[Bitstream], bytes]) -> bytes:
@@ -107,9 +109,12 @@ def read_grid(contents: bytes, header: Header, read: Callable[[bytes], Bitstream
     if len(contents) < _CELL_SIZE.size:
         raise CorruptStreamError(f"GRID has {len(contents)} bytes; expected {_CELL_SIZE.size} and cells")
     cell_width, cell_height = _CELL_SIZE.unpack_from(contents)
-    for side, value in (("width", cell_width), ("height", cell_height)):
-        if value == 0 or value % CELL_MULTIPLE:
-            raise CorruptStreamError(f"GRID has cells of {side} {value}; expected a multiple of {CELL_MULTIPLE}")
+    for side, value, length in (("width", cell_width, header.width), ("height", cell_height, header.height)):
+        largest = _side(length, 1, CELL_MULTIPLE)
+        if value % CELL_MULTIPLE or not 0 < value <= largest:
+            raise CorruptStreamError(
+                f"GRID has cells of {side} {value}; expected a multiple of {CELL_MULTIPLE} up to {largest}"
+            )
     count = -(-header.width // cell_width) * -(-header.height // cell_height)
     if count < 2:
         raise CorruptStreamError(

@@ -14,7 +14,7 @@ from mlic.runtime.tiles import Box, Tile, tile_grid
 from mlic.runtime.wiring import LATENT_STRIDE
 
 # Measured in docs/performance.md, "Tiles".
-TILE_PIXELS = 3 << 19
+TILE_PIXELS = 5 << 18
 
 Progress = Callable[[str], None]
 

@@ -18,8 +18,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mlic.runtime.manifest import GraphFile, GraphSpec, Manifest, Padding, Positions, StepSpec, TensorSpec
+from mlic.runtime.manifest import GraphFile, GraphSpec, Manifest, Padding, Positions, StepSpec, TensorSpec, Tiling
 from mlic.runtime.manifest_json import json_from_manifest
+from mlic.runtime.wiring import TILED
 
 Y_CHANNELS = 6
 Z_CHANNELS = 4
@@ -37,7 +38,13 @@ _STEPS: Sequence[tuple[tuple[int, int], Positions]] = (
 )
 
 
-def build_tiny_bundle(folder: Path, seed: int = 0, padding: Padding | None = None, name: str | None = None) -> Path:
+def build_tiny_bundle(
+    folder: Path,
+    seed: int = 0,
+    padding: Padding | None = None,
+    name: str | None = None,
+    tiling: Tiling | None = None,
+) -> Path:
     """Write a bundle.
 
     Args:
@@ -45,6 +52,7 @@ def build_tiny_bundle(folder: Path, seed: int = 0, padding: Padding | None = Non
         seed: of the weights of the entropy path; another seed gives another model_id.
         padding: default: 64, top-left, zeros.
         name: of the bundle; default: tells the seed.
+        tiling: of both transforms, which need no halo; default: none, they run in one pass.
 
     Returns:
         ``folder``.
@@ -56,7 +64,9 @@ def build_tiny_bundle(folder: Path, seed: int = 0, padding: Padding | None = Non
     for graph, (spec, model) in models.items():
         path = folder / "onnx" / f"{graph}.onnx"
         path.write_bytes(model)
-        graphs[graph] = GraphFile(spec, f"onnx/{graph}.onnx", hashlib.sha256(model).hexdigest(), "fp32")
+        sha256 = hashlib.sha256(model).hexdigest()
+        cut = tiling if graph in TILED else None
+        graphs[graph] = GraphFile(spec, f"onnx/{graph}.onnx", sha256, "fp32", tiling=cut)
     manifest = Manifest(
         name=name or f"tiny-{seed}",
         architecture="tiny",
