@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 import zlib
 from collections.abc import Iterator
@@ -94,7 +93,15 @@ def test_trailing_data_is_refused_alike(probe, file):
 
 def test_random_chunks_are_refused_alike(probe, file, rng):
     names = [b"LATS", b"ESCP", b"SYND", b"GRID", b"iccp", b"exif", b"xmpd", b"orig", b"note", b"MORE", b"ENDS", b"LA1S"]
-    contents = [b"", bytes(4), b"abcde", zlib.compress(b"profile"), zlib.compress(b"x") + b"y", zlib.compress(b""), b"7"]
+    contents = [
+        b"",
+        bytes(4),
+        b"abcde",
+        zlib.compress(b"profile"),
+        zlib.compress(b"x") + b"y",
+        zlib.compress(b""),
+        b"7",
+    ]
     seen = set()
     for _ in range(3000):
         chosen = [names[place] for place in rng.integers(0, len(names), rng.integers(1, 6))]
