@@ -21,11 +21,13 @@ from mlic.runtime.errors import (
     BundleError,
     CorruptStreamError,
     EngineMismatchError,
+    ImageError,
     MlicError,
     ShapeError,
     TruncatedStreamError,
     UnsupportedStreamError,
 )
+from mlic.runtime.metadata import Metadata
 from mlic.tools.engines import native
 from mlic.tools.engines.debian import SetupError
 
@@ -37,6 +39,7 @@ BUILD = ROOT / "build/native"
 STATUSES: dict[type[MlicError] | None, int] = {
     None: 0,
     ShapeError: 10,
+    ImageError: 10,
     TruncatedStreamError: 20,
     CorruptStreamError: 21,
     UnsupportedStreamError: 22,
@@ -132,9 +135,17 @@ class Driver:
         """Run a command that has to succeed."""
         assert self.ask(*words) == (0, "")
 
-    def open(self, codec: str, bundle: Path, threads: int = 1, engine: Path | None = None) -> str:
+    def open(
+        self,
+        codec: str,
+        bundle: Path,
+        threads: int = 1,
+        engine: Path | None = None,
+        tile_pixels: int = 0,
+        latent_pixels: int = 0,
+    ) -> str:
         """Open a bundle and return ``codec``, by which it goes from now on."""
-        self.do("open", codec, bundle, engine or library(), threads)
+        self.do("open", codec, bundle, engine or library(), threads, tile_pixels, latent_pixels)
         return codec
 
     def encode(self, codec: str, pixels: UInt8Array) -> bytes:
@@ -143,6 +154,48 @@ class Driver:
         (self._work / "pixels").write_bytes(pixels.tobytes())
         self.do("encode", codec, self._work / "pixels", width, height, self._work / "file")
         return (self._work / "file").read_bytes()
+
+    def encode_with(self, codec: str, pixels: UInt8Array, metadata: Metadata) -> bytes:
+        """Return the file of a picture, uint8 [H, W, 3] or [H, W], and what goes with it."""
+        assert self.try_to_encode_with(codec, pixels, metadata) == (0, "")
+        return (self._work / "file").read_bytes()
+
+    def try_to_encode_with(self, codec: str, pixels: UInt8Array, metadata: Metadata) -> tuple[int, str]:
+        """Encode a picture and return status and text of the last error."""
+        (self._work / "pixels").write_bytes(pixels.tobytes())
+        paths = []
+        for name in ("icc_profile", "exif", "xmp"):
+            part = getattr(metadata, name)
+            if part is not None:
+                (self._work / name).write_bytes(part)
+            paths.append("-" if part is None else self._work / name)
+        height, width = pixels.shape[:2]
+        channels, source = (3 if pixels.ndim == 3 else 1), int(metadata.source)
+        picture, file = self._work / "pixels", self._work / "file"
+        return self.ask("encode-with", codec, picture, width, height, file, channels, source, *paths)
+
+    def region(self, codec: str, data: bytes, region: tuple[int, int, int, int]) -> UInt8Array:
+        """Return a part of the picture of a file."""
+        assert self.try_region(codec, data, region) == (0, "")
+        return np.frombuffer((self._work / "pixels").read_bytes(), np.uint8).reshape(region[3], region[2], 3)
+
+    def try_region(self, codec: str, data: bytes, region: tuple[int, int, int, int]) -> tuple[int, str]:
+        """Decode a part of the picture of a file and return status and text of the last error."""
+        (self._work / "file").write_bytes(data)
+        return self.ask("region", codec, self._work / "file", self._work / "pixels", *region)
+
+    def info(self, data: bytes) -> list[int]:
+        """Return width, height, flags of the source, width and height of cells, and sizes of the metadata."""
+        (self._work / "file").write_bytes(data)
+        self.do("info", self._work / "file", self._work / "info")
+        return [int(word) for word in (self._work / "info").read_text().split()]
+
+    def metadata(self, data: bytes) -> list[bytes]:
+        """Return colour profile, EXIF and XMP of a file, empty where it has none."""
+        (self._work / "file").write_bytes(data)
+        paths = [self._work / name for name in ("icc_profile", "exif", "xmp")]
+        self.do("metadata", self._work / "file", *paths)
+        return [path.read_bytes() for path in paths]
 
     def decode(self, codec: str, data: bytes, shape: tuple[int, ...]) -> UInt8Array:
         """Return the picture of a file."""

@@ -8,19 +8,28 @@ from pathlib import Path
 import numpy as np
 
 from mlic.runtime import Codec, Metadata
+from mlic.runtime.manifest import Tiling
+from mlic.runtime.metadata import Source
 from tests.conftest import photo
+from tests.native.test_core_orientation import exif
 from tests.tiny_bundle import build_tiny_bundle
+
+LATENT_PIXELS = 1 << 12
+METADATA = Metadata(b"a profile", exif("<"), b"<tiff:Orientation>6</tiff:Orientation>", Source.TRANSPARENT)
 
 
 def write_seeds(folder: Path) -> None:
     """Write ``bundle`` and ``corpus`` into a folder."""
-    codec = Codec.load(build_tiny_bundle(folder / "bundle"), "onnxruntime", threads=1)
+    bundle = build_tiny_bundle(folder / "bundle", tiling=Tiling(16, 16))
+    codec = Codec.load(bundle, "onnxruntime", threads=1, latent_pixels=LATENT_PIXELS)
     corpus = folder / "corpus"
     corpus.mkdir(exist_ok=True)
-    for height, width in ((1, 1), (24, 40), (64, 100)):
+    for height, width in ((1, 1), (24, 40), (64, 64), (40, 110)):  # the last one has two cells
         (corpus / f"{width}x{height}.mlic").write_bytes(codec.encode(photo(height, width)))
     noise = np.random.default_rng(0).integers(0, 256, (50, 60, 3)).astype(np.uint8)
-    (corpus / "noise.mlic").write_bytes(codec.encode(noise, Metadata(icc_profile=b"a profile")))
+    (corpus / "noise.mlic").write_bytes(codec.encode(noise, METADATA))
+    grid = codec.encode(photo(70, 65), Metadata(xmp=b"<x tiff:Orientation='3'/>", source=Source.GREY))
+    (corpus / "grid.mlic").write_bytes(grid)
 
 
 if __name__ == "__main__":

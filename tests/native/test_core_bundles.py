@@ -85,6 +85,8 @@ def test_bundles_are_read_as_python_reads_them(probe, bundle_folder, tmp_path, n
     for graph, line in lines.items():
         file = manifest.graphs[graph]
         text = f"{file.path} {file.sha256} {'exact' if file.spec.exact else 'free'}"
+        if file.tiling is not None:
+            text += f" tiles {file.tiling.multiple} {file.tiling.halo}"
         for tensor, spec in sorted(file.spec.inputs.items()):
             text += f" {tensor} {spec.dtype} [{', '.join(map(str, spec.shape))}]"
         for tensor, spec in sorted(file.spec.outputs.items()):
@@ -183,6 +185,20 @@ MANIFESTS = {
     "path is the folder": set_at("graphs", 0, "path", value="."),
     "missing file": set_at("graphs", 0, "path", value="onnx/none.onnx"),
     "tables outside": set_at("tables", "path", value="../copy/tables.npz"),
+    "tiling is null": set_at("graphs", 0, "tiling", value=None),
+    "tiling is a number": set_at("graphs", 0, "tiling", value=16),
+    "tiling is empty": set_at("graphs", 0, "tiling", value={}),
+    "tiling without a halo": set_at("graphs", 0, "tiling", value={"multiple": 16}),
+    "tiling without a multiple": set_at("graphs", 0, "tiling", value={"halo": 16}),
+    "multiple of tiles 0": set_at("graphs", 0, "tiling", value={"multiple": 0, "halo": 0}),
+    "multiple of tiles 8": set_at("graphs", 0, "tiling", value={"multiple": 8, "halo": 0}),
+    "multiple of tiles 48": set_at("graphs", 0, "tiling", value={"multiple": 48, "halo": 0}),
+    "multiple of tiles 128": set_at("graphs", 0, "tiling", value={"multiple": 128, "halo": 0}),
+    "multiple of tiles true": set_at("graphs", 0, "tiling", value={"multiple": True, "halo": 0}),
+    "halo 8": set_at("graphs", 0, "tiling", value={"multiple": 16, "halo": 8}),
+    "halo -16": set_at("graphs", 0, "tiling", value={"multiple": 16, "halo": -16}),
+    "halo 16.0": set_at("graphs", 0, "tiling", value={"multiple": 16, "halo": 16.0}),
+    "tiles of the chain": set_at("graphs", 1, "tiling", value={"multiple": 16, "halo": 0}),
     "symmetric is null": set_at("graphs", 0, "symmetric", value=None),
     "symmetric is a path": set_at("graphs", 0, "symmetric", value="onnx/h_a.onnx"),
     "symmetric is empty": set_at("graphs", 0, "symmetric", value={}),
@@ -213,6 +229,8 @@ def test_wrong_manifests_are_refused_by_both(probe, folder, name):
         set_at("padding", value={"multiple": 128, "placement": "centre", "fill": "edge", "more": 1}),
         set_at("graphs", 0, "path", value="./onnx//g_a.onnx"),
         set_at("graphs", 0, "precision", value="fp16"),
+        set_at("graphs", 0, "tiling", value={"multiple": 16, "halo": 0, "more": 1}),
+        set_at("graphs", 0, "tiling", value={"multiple": 64, "halo": 640}),
         set_at("graphs", 0, "outputs", "more", value={"dtype": "float32", "shape": [1]}),
         set_at("architecture", value=""),
     ],

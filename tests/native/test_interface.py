@@ -38,7 +38,7 @@ def test_header_compiles_alone(compiler: str, language: str, tmp_path: Path):
         run(compiler, f"-x{kind}", f"-std={language}", *WARNINGS, "-I", SOURCE / "include", source)
 
 
-def test_values_of_statuses_are_fixed():
+def test_values_of_enums_are_fixed():
     text = (SOURCE / "include/mlic.h").read_text()
     found = {name: int(value) for name, value in re.findall(r"^    (MLIC_\w+) = (\d+)", text, re.MULTILINE)}
     assert found == {
@@ -54,6 +54,12 @@ def test_values_of_statuses_are_fixed():
         "MLIC_ENGINE_FAILED": 41,
         "MLIC_ENGINE_MISMATCH": 42,
         "MLIC_INTERNAL": 90,
+        "MLIC_SOURCE_GREY": 1,
+        "MLIC_SOURCE_TRANSPARENT": 2,
+        "MLIC_SOURCE_DEEP": 4,
+        "MLIC_ICC_PROFILE": 0,
+        "MLIC_EXIF": 1,
+        "MLIC_XMP": 2,
     }
     assert set(STATUSES.values()) <= set(found.values())
 

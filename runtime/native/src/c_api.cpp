@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "codec.hpp"
 #include "container.hpp"
 #include "failure.hpp"
+#include "grid.hpp"
 #include "mlic.h"
 
 struct mlic_codec {
@@ -37,6 +39,9 @@ static_assert(static_cast<int>(Status::engine_missing) == MLIC_ENGINE_MISSING);
 static_assert(static_cast<int>(Status::engine_failed) == MLIC_ENGINE_FAILED);
 static_assert(static_cast<int>(Status::engine_mismatch) == MLIC_ENGINE_MISMATCH);
 static_assert(static_cast<int>(Status::internal) == MLIC_INTERNAL);
+static_assert(mlic::source_grey == MLIC_SOURCE_GREY);
+static_assert(mlic::source_transparent == MLIC_SOURCE_TRANSPARENT);
+static_assert(mlic::source_deep == MLIC_SOURCE_DEEP);
 
 constexpr int32_t MAX_THREADS = 1024;  // beyond any processor that latents could keep busy
 
@@ -71,29 +76,85 @@ void require(bool holds, const std::string &otherwise) {
     if (!holds) throw Failure(Status::invalid_argument, otherwise);
 }
 
+// Returns the number of bytes of a struct that both the program and the library have: a program compiled with an
+// earlier header has fewer members, one compiled with a later header more.
+size_t shared_size(size_t struct_size, size_t ours, const std::string &name, const std::string &init) {
+    require(struct_size >= sizeof(size_t),
+            name + " has struct_size " + std::to_string(struct_size) + "; begin with " + init);
+    return std::min(struct_size, ours);
+}
+
 mlic_options given(const mlic_options *options) {
     mlic_options all = MLIC_OPTIONS_INIT;
     if (options == nullptr) return all;
-    require(options->struct_size >= sizeof(size_t), "options has struct_size 0; begin with MLIC_OPTIONS_INIT");
-    // A program compiled with an earlier header has fewer members, one compiled with a later header more
-    std::memcpy(&all, options, std::min(options->struct_size, sizeof all));
+    std::memcpy(&all, options, shared_size(options->struct_size, sizeof all, "options", "MLIC_OPTIONS_INIT"));
     require(all.threads >= 0 && all.threads <= MAX_THREADS,
             "threads is " + std::to_string(all.threads) + "; expected 0 to " + std::to_string(MAX_THREADS));
     return all;
 }
 
+mlic_encode_options given(const mlic_encode_options *options) {
+    mlic_encode_options all = MLIC_ENCODE_OPTIONS_INIT;
+    if (options != nullptr)
+        std::memcpy(&all, options,
+                    shared_size(options->struct_size, sizeof all, "options", "MLIC_ENCODE_OPTIONS_INIT"));
+    if (all.channels == 0) all.channels = 3;
+    require(all.channels == 1 || all.channels == 3,
+            "channels is " + std::to_string(all.channels) + "; expected 3, or 1 for grey");
+    return all;
+}
+
+std::optional<std::vector<uint8_t>> part_given(const void *data, size_t size, const std::string &name) {
+    require(data != nullptr || size == 0, name + " is null and has a size of " + std::to_string(size));
+    if (data == nullptr) return std::nullopt;
+    require(size <= mlic::max_metadata_bytes, name + " of " + std::to_string(size) + " bytes; expected 1 to " +
+                                                  std::to_string(mlic::max_metadata_bytes));  // before it is copied
+    const auto *first = static_cast<const uint8_t *>(data);
+    return std::vector<uint8_t>(first, first + size);
+}
+
+mlic::Metadata metadata_given(const mlic_encode_options &options) {
+    mlic::Metadata metadata;
+    metadata.icc_profile = part_given(options.icc_profile, options.icc_profile_size, "ICC profile");
+    metadata.exif = part_given(options.exif, options.exif_size, "EXIF");
+    metadata.xmp = part_given(options.xmp, options.xmp_size, "XMP");
+    metadata.source = static_cast<uint8_t>(options.source & mlic::known_sources);
+    return metadata;
+}
+
+mlic::Bitstream read_without_codec(const void *data, size_t size, uint64_t max_pixels) {
+    require(data != nullptr || size == 0, "data is null");
+    const uint64_t limit = max_pixels == 0 ? mlic::default_max_pixels : max_pixels;
+    return mlic::read_container(static_cast<const uint8_t *>(data), size, limit);
+}
+
 mlic_codec *opened(mlic::Bundle bundle, const mlic_options &options) {
     const mlic::Engine engine(options.onnxruntime == nullptr ? "" : options.onnxruntime, options.threads);
-    return new mlic_codec{{std::move(bundle), engine, options.max_pixels}, engine.granted()};
+    const mlic::Limits limits{options.max_pixels, options.tile_pixels, options.latent_pixels};
+    return new mlic_codec{{std::move(bundle), engine, limits}, engine.granted()};
 }
 
 // Returns the number of bytes that a picture takes, or fails if its rows overlap or no memory is so large.
-size_t picture_size(uint32_t width, uint32_t height, size_t stride) {
-    const size_t row = size_t{3} * width;
+size_t picture_size(uint32_t width, uint32_t height, size_t stride, size_t channels) {
+    const size_t row = channels * width;
     require(stride == 0 || stride >= row, "stride is " + std::to_string(stride) + "; a row has " + std::to_string(row));
     const size_t step = stride == 0 ? row : stride;
     require(step <= (SIZE_MAX - row) / height, "stride is " + std::to_string(stride) + ": beyond any memory");
     return (height - 1) * step + row;
+}
+
+void decode(mlic_codec *codec, const void *data, size_t size, const std::optional<mlic::Region> &region,
+            uint8_t *pixels, size_t capacity, size_t stride) {
+    require(codec != nullptr && (data != nullptr || size == 0) && pixels != nullptr, "codec, data or pixels is null");
+    const mlic::Bitstream stream = codec->codec.read(static_cast<const uint8_t *>(data), size);
+    const mlic::Box box = mlic::region_box(stream, region);
+    codec->codec.check(stream);
+    const auto width = static_cast<uint32_t>(box.width), height = static_cast<uint32_t>(box.height);
+    const size_t needed = picture_size(width, height, stride, 3);
+    if (capacity < needed)
+        throw Failure(Status::buffer_too_small, "the picture needs " + std::to_string(needed) +
+                                                    " bytes; there is room for " + std::to_string(capacity));
+    codec->codec.decode(stream, box, pixels, stride == 0 ? size_t{3} * width : stride);
 }
 
 }  // namespace
@@ -139,21 +200,32 @@ const char *mlic_engine(const mlic_codec *codec) {
 }
 
 mlic_status mlic_encode_bound(const mlic_codec *codec, uint32_t width, uint32_t height, size_t *size) {
+    return mlic_encode_bound_with(codec, width, height, nullptr, size);
+}
+
+mlic_status mlic_encode_bound_with(const mlic_codec *codec, uint32_t width, uint32_t height,
+                                   const mlic_encode_options *options, size_t *size) {
     return guarded([&] {
         require(codec != nullptr && size != nullptr, "codec or size is null");
-        *size = codec->codec.encode_bound(width, height);
+        *size = codec->codec.encode_bound(width, height, metadata_given(given(options)));
     });
 }
 
 mlic_status mlic_encode(mlic_codec *codec, const uint8_t *pixels, uint32_t width, uint32_t height, size_t stride,
                         void *data, size_t capacity, size_t *size) {
+    return mlic_encode_with(codec, pixels, width, height, stride, nullptr, data, capacity, size);
+}
+
+mlic_status mlic_encode_with(mlic_codec *codec, const uint8_t *pixels, uint32_t width, uint32_t height, size_t stride,
+                             const mlic_encode_options *options, void *data, size_t capacity, size_t *size) {
     return guarded([&] {
         require(codec != nullptr && pixels != nullptr && data != nullptr && size != nullptr,
                 "codec, pixels, data or size is null");
+        const mlic_encode_options all = given(options);
         codec->codec.check_size(width, height);
-        picture_size(width, height, stride);
-        const size_t step = stride == 0 ? size_t{3} * width : stride;
-        const std::vector<uint8_t> file = codec->codec.encode(pixels, width, height, step);
+        picture_size(width, height, stride, all.channels);
+        const mlic::Pixels picture{pixels, stride == 0 ? size_t{all.channels} * width : stride, all.channels};
+        const std::vector<uint8_t> file = codec->codec.encode(picture, width, height, metadata_given(all));
         *size = file.size();
         if (file.size() > capacity)
             throw Failure(Status::buffer_too_small, "the file has " + std::to_string(file.size()) +
@@ -172,18 +244,55 @@ mlic_status mlic_read_header(const void *data, size_t size, uint64_t max_pixels,
     });
 }
 
+mlic_status mlic_read_info(const void *data, size_t size, uint64_t max_pixels, mlic_info *info) {
+    return guarded([&] {
+        require(info != nullptr, "info is null");
+        const size_t shared = shared_size(info->struct_size, sizeof *info, "info", "MLIC_INFO_INIT");
+        const mlic::Bitstream stream = read_without_codec(data, size, max_pixels);
+        const auto size_of = [](const std::optional<std::vector<uint8_t>> &part) { return part ? part->size() : 0; };
+        mlic_info all = MLIC_INFO_INIT;
+        all.struct_size = info->struct_size;
+        all.width = stream.width;
+        all.height = stream.height;
+        std::copy(stream.model_id.begin(), stream.model_id.end(), all.model_id);
+        all.source = stream.metadata.source;
+        if (stream.grid) {
+            all.cell_width = stream.grid->cell_width;
+            all.cell_height = stream.grid->cell_height;
+        }
+        all.icc_profile_size = size_of(stream.metadata.icc_profile);
+        all.exif_size = size_of(stream.metadata.exif);
+        all.xmp_size = size_of(stream.metadata.xmp);
+        std::memcpy(info, &all, shared);
+    });
+}
+
+mlic_status mlic_read_metadata(const void *data, size_t size, uint64_t max_pixels, int32_t which, void *contents,
+                               size_t capacity, size_t *contents_size) {
+    return guarded([&] {
+        require((contents != nullptr || capacity == 0) && contents_size != nullptr,
+                "contents or contents_size is null");
+        require(which >= MLIC_ICC_PROFILE && which <= MLIC_XMP, "there is no metadata " + std::to_string(which));
+        const mlic::Metadata metadata = read_without_codec(data, size, max_pixels).metadata;
+        const auto &part = which == MLIC_ICC_PROFILE ? metadata.icc_profile
+                           : which == MLIC_EXIF      ? metadata.exif
+                                                     : metadata.xmp;
+        *contents_size = part ? part->size() : 0;
+        if (*contents_size > capacity)
+            throw Failure(Status::buffer_too_small, "the metadata has " + std::to_string(*contents_size) +
+                                                        " bytes; there is room for " + std::to_string(capacity));
+        if (part) std::memcpy(contents, part->data(), part->size());
+    });
+}
+
 mlic_status mlic_decode(mlic_codec *codec, const void *data, size_t size, uint8_t *pixels, size_t capacity,
                         size_t stride) {
-    return guarded([&] {
-        require(codec != nullptr && (data != nullptr || size == 0) && pixels != nullptr,
-                "codec, data or pixels is null");
-        const mlic::Bitstream stream = codec->codec.read(static_cast<const uint8_t *>(data), size);
-        const size_t needed = picture_size(stream.width, stream.height, stride);
-        if (capacity < needed)
-            throw Failure(Status::buffer_too_small, "the picture needs " + std::to_string(needed) +
-                                                        " bytes; there is room for " + std::to_string(capacity));
-        codec->codec.decode(stream, pixels, stride == 0 ? size_t{3} * stream.width : stride);
-    });
+    return guarded([&] { decode(codec, data, size, std::nullopt, pixels, capacity, stride); });
+}
+
+mlic_status mlic_decode_region(mlic_codec *codec, const void *data, size_t size, uint32_t x, uint32_t y, uint32_t width,
+                               uint32_t height, uint8_t *pixels, size_t capacity, size_t stride) {
+    return guarded([&] { decode(codec, data, size, mlic::Region{x, y, width, height}, pixels, capacity, stride); });
 }
 
 const char *mlic_last_error(void) { return last_error; }

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "bytes.hpp"
 #include "checksums.hpp"
 #include "failure.hpp"
-#include "icc_profile.hpp"
+#include "grid.hpp"
 
 namespace mlic {
 namespace {
@@ -20,7 +22,9 @@ constexpr size_t chunk_head_size = 8;
 constexpr size_t crc_size = 4;
 constexpr uint8_t file_version = 1;
 constexpr uint8_t float32_syndrome_code = 1;
-const char *const chunk_order[] = {"LATS", "ESCP", "SYND", "iccp"};
+// The first three are the chunks of a picture in one latent, and all that a cell may have.
+const char *const chunk_order[] = {"LATS", "ESCP", "SYND", "GRID", "iccp", "exif", "xmpd", "orig"};
+constexpr size_t coded_chunks = 3;
 
 struct Foreign {
     size_t start;
@@ -60,10 +64,20 @@ struct Chunk {
 
 bool is_letter(uint8_t byte) { return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z'); }
 
-std::string hex(uint32_t value, int digits) {
+std::string digits_of(uint32_t value, int digits) {
     std::string text(static_cast<size_t>(digits), '0');
     for (auto at = text.rbegin(); at != text.rend(); ++at, value >>= 4) *at = "0123456789abcdef"[value & 15];
     return text;
+}
+
+std::string listed(const std::vector<std::string> &names) {
+    std::string text;
+    for (const std::string &name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+bool is_coded(const std::string &name) {
+    return std::find(chunk_order, chunk_order + coded_chunks, name) != chunk_order + coded_chunks;
 }
 
 // The bytes as text, for errors; what cannot be printed becomes a dot.
@@ -108,7 +122,7 @@ Header header_from(Bytes data, uint64_t max_pixels) {
         fail(Status::unsupported_stream, "arithmetic " + std::to_string(data[5]) + "; this reader knows 1", 5);
     }
     const uint16_t flags = u16_at(data, 6);
-    if (flags != 0) fail(Status::unsupported_stream, "flags 0x" + hex(flags, 4) + "; this reader knows none", 6);
+    if (flags != 0) fail(Status::unsupported_stream, "flags 0x" + digits_of(flags, 4) + "; this reader knows none", 6);
     Header header;
     std::copy_n(data.data + 8, header.model_id.size(), header.model_id.begin());
     header.width = u32_at(data, 16);
@@ -161,9 +175,9 @@ std::vector<Chunk> frame(Bytes data, size_t &end) {
     return chunks;
 }
 
-// Returns the chunks that this version knows, in the order of `chunk_order`; null where there is none.
-std::array<const Chunk *, 4> known_chunks(const std::vector<Chunk> &chunks) {
-    std::array<const Chunk *, 4> known{};
+// Returns the contents of the chunks that this version knows.
+std::map<std::string, Bytes> known_chunks(Bytes data, const std::vector<Chunk> &chunks) {
+    std::map<std::string, Bytes> known;
     std::set<std::string> seen;
     size_t last = 0;
     for (const Chunk &chunk : chunks) {
@@ -182,12 +196,68 @@ std::array<const Chunk *, 4> known_chunks(const std::vector<Chunk> &chunks) {
         const auto place = static_cast<size_t>(found - std::begin(chunk_order));
         if (place < last) fail(Status::corrupt_stream, "chunk " + chunk.name + " stands too late", head);
         last = place;
-        known[place] = &chunk;
+        known[chunk.name] = data.part(chunk.start, chunk.size);
     }
-    std::string missing = known[0] ? "" : "LATS";
-    if (!known[2]) missing += missing.empty() ? "SYND" : ", SYND";
-    if (!missing.empty()) corrupt("chunks are missing: " + missing);
+    std::vector<std::string> coded, missing;
+    for (const char *name : {"LATS", "ESCP", "SYND"}) {
+        if (known.count(name)) coded.emplace_back(name);
+    }
+    for (const char *name : {"LATS", "SYND"}) {
+        if (!known.count(name)) missing.emplace_back(name);
+    }
+    if (known.count("GRID")) {
+        if (!coded.empty()) corrupt("GRID stands beside " + listed(coded) + "; expected one or the other");
+    } else if (!missing.empty()) {
+        corrupt("chunks are missing: " + listed(missing));
+    }
     return known;
+}
+
+Bitstream read(Bytes data, uint64_t max_pixels, uint64_t latent_pixels, bool is_cell) {
+    check_kind(data);
+    size_t end = 0;
+    const std::vector<Chunk> chunks = frame(data, end);
+    const uint32_t stored = u32_at(data, end - crc_size);
+    const uint32_t computed = crc32_of(data.part(0, end - crc_size));
+    if (stored != computed) {
+        fail(Status::corrupt_stream,
+             "checksum is " + digits_of(stored, 8) + ", the contents have " + digits_of(computed, 8), end - crc_size);
+    }
+    Bitstream stream;
+    static_cast<Header &>(stream) = header_from(data, max_pixels);
+    bool has_grid = false;
+    std::vector<std::string> strangers;
+    for (const Chunk &chunk : chunks) {
+        has_grid = has_grid || chunk.name == "GRID";
+        if (!is_coded(chunk.name)) strangers.push_back(chunk.name);
+    }
+    if (is_cell && !strangers.empty()) {
+        corrupt("a cell holds " + listed(strangers) + "; expected LATS, ESCP and SYND alone");
+    }
+    if (!has_grid && uint64_t{stream.width} * stream.height > latent_pixels) {
+        fail(Status::unsupported_stream,
+             std::to_string(stream.width) + " x " + std::to_string(stream.height) +
+                 " pixels in one latent; the limit is " + std::to_string(latent_pixels) + " (latent_pixels)",
+             16);
+    }
+    const std::map<std::string, Bytes> known = known_chunks(data, chunks);
+    const auto contents = [&](const char *name) {
+        const auto found = known.find(name);
+        return found == known.end() ? Bytes() : found->second;
+    };
+    if (has_grid) {
+        const auto read_cell = [&](Bytes cell) { return read(cell, max_pixels, latent_pixels, true); };
+        stream.grid = std::make_shared<const Grid>(read_grid(contents("GRID"), stream, read_cell));
+    }
+    stream.latents = contents("LATS").copy();
+    if (stream.latents.size() % 4 != 0) {
+        corrupt("LATS has " + std::to_string(stream.latents.size()) + " bytes; expected a multiple of 4");
+    }
+    stream.escapes = contents("ESCP").copy();
+    if (known.count("ESCP") && stream.escapes.empty()) corrupt("ESCP is empty; expected no such chunk");
+    stream.syndromes = contents("SYND").copy();
+    stream.metadata = metadata_from_chunks(known);
+    return stream;
 }
 
 void put_chunk(std::vector<uint8_t> &file, const char *name, Bytes contents) {
@@ -201,30 +271,14 @@ void put_chunk(std::vector<uint8_t> &file, const char *name, Bytes contents) {
 
 }  // namespace
 
-Bitstream read_container(const uint8_t *bytes, size_t size, uint64_t max_pixels) {
-    const Bytes data(bytes, size);
-    check_kind(data);
-    size_t end = 0;
-    const std::vector<Chunk> chunks = frame(data, end);
-    const uint32_t stored = u32_at(data, end - crc_size);
-    const uint32_t computed = crc32_of(data.part(0, end - crc_size));
-    if (stored != computed) {
-        fail(Status::corrupt_stream, "checksum is " + hex(stored, 8) + ", the contents have " + hex(computed, 8),
-             end - crc_size);
-    }
-    Bitstream stream;
-    static_cast<Header &>(stream) = header_from(data, max_pixels);
-    const std::array<const Chunk *, 4> known = known_chunks(chunks);
-    const auto contents = [&](const Chunk &chunk) { return data.part(chunk.start, chunk.size); };
-    if (known[0]->size % 4 != 0) {
-        corrupt("LATS has " + std::to_string(known[0]->size) + " bytes; expected a multiple of 4");
-    }
-    if (known[1] && known[1]->size == 0) corrupt("ESCP is empty; expected no such chunk");
-    if (known[3]) stream.icc_profile = decompress_profile(contents(*known[3]));
-    stream.latents = contents(*known[0]).copy();
-    if (known[1]) stream.escapes = contents(*known[1]).copy();
-    stream.syndromes = contents(*known[2]).copy();
-    return stream;
+std::string hex(const std::array<uint8_t, 8> &bytes) {
+    std::string text;
+    for (const uint8_t byte : bytes) text += digits_of(byte, 2);
+    return text;
+}
+
+Bitstream read_container(const uint8_t *data, size_t size, uint64_t max_pixels, uint64_t latent_pixels) {
+    return read(Bytes(data, size), max_pixels, latent_pixels, false);
 }
 
 Header read_header(const uint8_t *data, size_t size, uint64_t max_pixels) {
@@ -242,10 +296,16 @@ std::vector<uint8_t> write_container(const Bitstream &stream) {
     file.insert(file.end(), stream.model_id.begin(), stream.model_id.end());
     put_u32(file, stream.width);
     put_u32(file, stream.height);
-    put_chunk(file, "LATS", stream.latents);
-    if (!stream.escapes.empty()) put_chunk(file, "ESCP", stream.escapes);
-    put_chunk(file, "SYND", stream.syndromes);
-    if (stream.icc_profile) put_chunk(file, "iccp", compress_profile(*stream.icc_profile));
+    if (stream.grid) {
+        put_chunk(file, "GRID", grid_bytes(*stream.grid, write_container));
+    } else {
+        put_chunk(file, "LATS", stream.latents);
+        if (!stream.escapes.empty()) put_chunk(file, "ESCP", stream.escapes);
+        put_chunk(file, "SYND", stream.syndromes);
+    }
+    for (const auto &[name, contents] : chunks_from_metadata(stream.metadata)) {
+        put_chunk(file, name.c_str(), contents);
+    }
     put_u32(file, crc_size);
     file.insert(file.end(), {'E', 'N', 'D', 'S'});
     put_u32(file, crc32_of(file));  // CRC last: it covers the header

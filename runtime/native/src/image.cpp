@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <string>
 
 #if defined(__SSE2__)
@@ -43,6 +44,25 @@ void bytes_from_floats(const float *from, size_t count, uint8_t *to) {
     }
 }
 
+// Which part of a picture's side lies in a part of its padded version, and where in that.
+struct Span {
+    size_t first;
+    size_t count;
+    size_t place;
+};
+
+// `length` is of the picture's side; the part begins at `start`, counted from the picture's beginning, negative in the
+// padding before it, and has `size` rows or columns. `nearest`: take the picture's nearest where the part holds none.
+Span span_of(int64_t length, int64_t start, int64_t size, bool nearest) {
+    int64_t first = std::max<int64_t>(start, 0), end = std::min(start + size, length);
+    if (first >= end) {
+        first = nearest && start >= 0 ? length - 1 : 0;
+        end = nearest ? first + 1 : first;
+    }
+    const int64_t place = std::min(std::max<int64_t>(first - start, 0), size - (end - first));
+    return {static_cast<size_t>(first), static_cast<size_t>(end - first), static_cast<size_t>(place)};
+}
+
 }  // namespace
 
 Frame Frame::around(int64_t height, int64_t width, const Padding &padding) {
@@ -58,59 +78,72 @@ Frame Frame::around(int64_t height, int64_t width, const Padding &padding) {
 }
 
 std::vector<float> x_from_pixels(const uint8_t *pixels, size_t stride, unsigned channels, const Frame &frame,
-                                 const Padding &padding) {
+                                 const Padding &padding, const Box &box) {
     if (channels != 1 && channels != 3) throw Failure(Status::invalid_argument, "a picture has 1 or 3 channels");
     std::array<float, 256> values;
     for (size_t value = 0; value < 256; ++value) values[value] = static_cast<float>(value) / 255.0F;
-    const auto across = static_cast<size_t>(frame.padded_width), down = static_cast<size_t>(frame.padded_height);
-    const auto width = static_cast<size_t>(frame.width), height = static_cast<size_t>(frame.height);
-    const auto left = static_cast<size_t>(frame.left), top = static_cast<size_t>(frame.top);
-    std::vector<float> x(3 * down * across, 0.0F);
     const bool edge = padding.fill == Padding::Fill::edge;
+    const auto across = static_cast<size_t>(box.width), down = static_cast<size_t>(box.height);
+    const Span rows = span_of(frame.height, box.top - frame.top, box.height, edge);
+    const Span columns = span_of(frame.width, box.left - frame.left, box.width, edge);
+    const size_t left = columns.place, right = left + columns.count, top = rows.place, bottom = top + rows.count;
+    std::vector<float> x(3 * down * across, 0.0F);
     for (size_t channel = 0; channel < 3; ++channel) {
         float *plane = x.data() + channel * down * across;
-        for (size_t row = 0; row < height; ++row) {
-            const uint8_t *from = pixels + row * stride + (channels == 3 ? channel : 0);
+        for (size_t row = 0; row < rows.count; ++row) {
+            const uint8_t *from =
+                pixels + (rows.first + row) * stride + columns.first * channels + (channels == 3 ? channel : 0);
             float *line = plane + (top + row) * across;
-            for (size_t column = 0; column < width; ++column) line[left + column] = values[from[column * channels]];
+            for (size_t column = 0; column < columns.count; ++column) {
+                line[left + column] = values[from[column * channels]];
+            }
             if (!edge) continue;
             std::fill(line, line + left, line[left]);
-            std::fill(line + left + width, line + across, line[left + width - 1]);
+            std::fill(line + right, line + across, line[right - 1]);
         }
         if (!edge) continue;
-        const float *first = plane + top * across, *last = plane + (top + height - 1) * across;
+        const float *first = plane + top * across, *last = plane + (bottom - 1) * across;
         for (size_t row = 0; row < top; ++row) std::copy(first, first + across, plane + row * across);
-        for (size_t row = top + height; row < down; ++row) std::copy(last, last + across, plane + row * across);
+        for (size_t row = bottom; row < down; ++row) std::copy(last, last + across, plane + row * across);
     }
     return x;
 }
 
-void pixels_from_x_hat(View<float> x_hat, const Frame &frame, uint8_t *pixels, size_t stride) {
-    const auto across = static_cast<size_t>(frame.padded_width), down = static_cast<size_t>(frame.padded_height);
+void pixels_in_box(View<float> x_hat, int64_t height, int64_t width, const Box &box, uint8_t *pixels, size_t stride) {
+    const auto across = static_cast<size_t>(width), down = static_cast<size_t>(height);
     if (x_hat.size != 3 * down * across) {
         throw Failure(Status::engine_failed, "graph g_s returned " + std::to_string(x_hat.size) + " values");
     }
-    const auto width = static_cast<size_t>(frame.width), height = static_cast<size_t>(frame.height);
+    assert(box.common({0, 0, height, width}) == box);
+    const auto columns = static_cast<size_t>(box.width), rows = static_cast<size_t>(box.height);
     const auto line = [&](size_t channel, size_t row) {
-        return x_hat.data + (channel * down + static_cast<size_t>(frame.top) + row) * across + frame.left;
+        return x_hat.data + (channel * down + static_cast<size_t>(box.top) + row) * across + box.left;
     };
-    // All of it before the first byte is written: a picture that fails leaves the caller's memory as it was
-    for (size_t row = 0; row < 3 * height; ++row) {
-        if (holds_nan(line(row / height, row % height), width)) {
+    for (size_t row = 0; row < 3 * rows; ++row) {
+        if (holds_nan(line(row / rows, row % rows), columns)) {
             throw Failure(Status::engine_failed, "graph g_s returned NaN");
         }
     }
-    std::vector<uint8_t> bytes(3 * width);  // of a row, channel by channel
-    for (size_t row = 0; row < height; ++row) {
+    std::vector<uint8_t> bytes(3 * columns);  // of a row, channel by channel
+    for (size_t row = 0; row < rows; ++row) {
         for (size_t channel = 0; channel < 3; ++channel) {
-            bytes_from_floats(line(channel, row), width, bytes.data() + channel * width);
+            bytes_from_floats(line(channel, row), columns, bytes.data() + channel * columns);
         }
-        const uint8_t *red = bytes.data(), *green = red + width, *blue = green + width;
+        const uint8_t *red = bytes.data(), *green = red + columns, *blue = green + columns;
         uint8_t *to = pixels + row * stride;
-        for (size_t column = 0; column < width; ++column, to += 3) {
+        for (size_t column = 0; column < columns; ++column, to += 3) {
             to[0] = red[column];
             to[1] = green[column];
             to[2] = blue[column];
+        }
+    }
+}
+
+void make_grey(uint8_t *pixels, size_t stride, size_t height, size_t width) {
+    for (size_t row = 0; row < height; ++row) {
+        uint8_t *at = pixels + row * stride;
+        for (size_t column = 0; column < width; ++column, at += 3) {
+            std::fill_n(at, 3, static_cast<uint8_t>((at[0] + at[1] + at[2] + 1) / 3));
         }
     }
 }

@@ -7,6 +7,7 @@
 
 #include "bytes.hpp"
 #include "manifest.hpp"
+#include "tiles.hpp"
 
 namespace mlic {
 
@@ -21,15 +22,22 @@ struct Frame {
 
     // The frame of a picture with sides of 1..2^20; odd remainders of `centre` go right and below.
     static Frame around(int64_t height, int64_t width, const Padding &padding);
+
+    Box padded() const { return {0, 0, padded_height, padded_width}; }
 };
 
-// The padded picture as the analysis transform takes it: [1, 3, padded height, padded width] in 0..1. `pixels` are
+// A part of the padded picture as the analysis transform takes it: [1, 3, box height, box width] in 0..1. `pixels` are
 // frame.height rows, `stride` bytes apart, of `channels` bytes a pixel: 3, or 1 for grey.
 std::vector<float> x_from_pixels(const uint8_t *pixels, size_t stride, unsigned channels, const Frame &frame,
-                                 const Padding &padding);
+                                 const Padding &padding, const Box &box);
 
-// Writes the picture inside a synthesised one: clipped, rounded to the nearest, ties to even, 3 bytes a pixel, rows
-// `stride` bytes apart. `x_hat` is [1, 3, padded height, padded width]. Throws Failure(engine_failed) at NaN.
-void pixels_from_x_hat(View<float> x_hat, const Frame &frame, uint8_t *pixels, size_t stride);
+// Writes the pixels in a part of what the synthesis gave: clipped, rounded to the nearest, ties to even, 3 bytes a
+// pixel, rows `stride` bytes apart. `x_hat` is [1, 3, height, width]. Throws Failure(engine_failed) at NaN, and then
+// has written nothing.
+void pixels_in_box(View<float> x_hat, int64_t height, int64_t width, const Box &box, uint8_t *pixels, size_t stride);
+
+// Makes the three planes of a picture the mean of what they were, rounded to the nearest; see `grey_from_pixels` in
+// runtime/image.py for why. `height` rows of `width` pixels, `stride` bytes apart.
+void make_grey(uint8_t *pixels, size_t stride, size_t height, size_t width);
 
 }  // namespace mlic

@@ -39,4 +39,10 @@ std::string StepSpec::renamed(const char *what) const {
     return name;
 }
 
+std::array<int64_t, 2> SizeRange::padded_max(int64_t multiple) const {
+    std::array<int64_t, 2> padded = max;
+    for (int64_t &side : padded) side = (side + multiple - 1) / multiple * multiple;
+    return padded;
+}
+
 }  // namespace mlic

@@ -53,12 +53,19 @@ struct GraphForm {
     std::string sha256;  // lower-case hex
 };
 
+// How a graph may be run over parts of a picture; all in pixels of the padded picture.
+struct Tiling {
+    int64_t multiple;  // where edges of tiles inside the picture may lie
+    int64_t halo;      // how much more is computed on every side that is not the picture's edge
+};
+
 struct GraphFile {
     GraphSpec spec;
     std::string path;                    // of the plain form, which this runtime opens
     std::string sha256;                  // of that file
     std::string precision;               // fp32, fp16, bf16, int8
     std::optional<GraphForm> symmetric;  // for engines that this runtime does not have; its file is checked
+    std::optional<Tiling> tiling;        // none where it has to run in one pass
 };
 
 // What lies between two uses of the entropy coder.
@@ -87,11 +94,15 @@ struct Padding {
     Fill fill = Fill::zeros;
 };
 
-// Sizes of pictures that built engines are for, each {height, width}; read and checked, not used here.
+// Sizes of pictures that built engines are for, each {height, width}. This runtime builds none; no tile is larger than
+// the largest, so that tiles are those of runtimes that do.
 struct SizeRange {
     std::array<int64_t, 2> min{64, 64};
     std::array<int64_t, 2> opt{512, 768};
-    std::array<int64_t, 2> max{2160, 3840};
+    std::array<int64_t, 2> max{4096, 4096};
+
+    // The largest, both sides rounded up to a multiple of `multiple`, as pictures are padded.
+    std::array<int64_t, 2> padded_max(int64_t multiple) const;
 };
 
 struct Manifest {
@@ -120,6 +131,8 @@ constexpr int64_t hyper_stride = 64;   // pixels a position of z
 // Beyond what manifest_json.py asks: sizes that no model comes near, so that nothing later has to fear them.
 constexpr int64_t max_channels = 1 << 16;
 constexpr int64_t max_multiple = 1 << 10;
+constexpr int64_t max_halo = 1 << 21;  // more than any side: such a graph runs in one pass
+constexpr int64_t max_engine_side = 1 << 30;
 
 // Parses manifest.json; types, names and ranges are checked, files and wiring are not.
 // Throws Failure(bad_bundle) that lists all wrong entries.

@@ -110,12 +110,12 @@ class Object {
         return *found;
     }
 
-    int64_t number(const char *key, int64_t most) {
+    int64_t number(const char *key, int64_t least, int64_t most) {
         const Json *found = get(key, &Json::is_number_integer, "int");
-        const std::optional<int64_t> value = found ? integer_from(*found) : 1;
-        if (value && *value >= 1 && *value <= most) return *value;
-        problem(key, "is " + shown(*found) + "; expected 1 to " + std::to_string(most));
-        return 1;
+        const std::optional<int64_t> value = found ? integer_from(*found) : least;
+        if (value && *value >= least && *value <= most) return *value;
+        problem(key, "is " + shown(*found) + "; expected " + std::to_string(least) + " to " + std::to_string(most));
+        return least;
     }
 
     bool flag(const char *key, bool otherwise) {
@@ -163,6 +163,15 @@ class Object {
     std::vector<std::string> &problems_;
 };
 
+Tiling tiling_from(Object entry) {
+    const Tiling tiling{entry.number("multiple", 1, max_multiple), entry.number("halo", 0, max_halo)};
+    if (tiling.halo % tiling.multiple != 0) {
+        entry.problem("halo", "is " + std::to_string(tiling.halo) + "; expected a multiple of " +
+                                  std::to_string(tiling.multiple));
+    }
+    return tiling;
+}
+
 GraphFile graph_from(Object &entry) {
     GraphFile graph;
     graph.spec.name = entry.text("name");
@@ -176,6 +185,7 @@ GraphFile graph_from(Object &entry) {
         Object symmetric = entry.object("symmetric");
         graph.symmetric = GraphForm{symmetric.text("path"), symmetric.text("sha256", 64)};
     }
+    if (entry.has("tiling")) graph.tiling = tiling_from(entry.object("tiling"));
     return graph;
 }
 
@@ -205,6 +215,8 @@ SizeRange sizes_from(Object entry) {
     for (size_t side = 0; side < 2; ++side) {
         if (!(1 <= (*min)[side] && (*min)[side] <= (*opt)[side] && (*opt)[side] <= (*max)[side])) {
             entry.problem(side == 0 ? "height" : "width", "has sizes out of order; expected 1 <= min <= opt <= max");
+        } else if ((*max)[side] > max_engine_side) {
+            entry.problem("max", "has a side over " + std::to_string(max_engine_side));
         }
     }
     return {*min, *opt, *max};
@@ -254,13 +266,13 @@ Manifest manifest_from_json(Bytes text) {
     manifest.variant = root.text("variant");
     manifest.arithmetic = root.text("arithmetic");
     manifest.engine = root.text("engine");
-    manifest.padding.multiple = padding.number("multiple", max_multiple);
+    manifest.padding.multiple = padding.number("multiple", 1, max_multiple);
     const bool centre = padding.choice("placement", {"top-left", "centre"}) == "centre";
     manifest.padding.placement = centre ? Padding::Placement::centre : Padding::Placement::top_left;
     const bool edge = padding.choice("fill", {"zeros", "edge"}) == "edge";
     manifest.padding.fill = edge ? Padding::Fill::edge : Padding::Fill::zeros;
-    manifest.y_channels = latent.number("y_channels", max_channels);
-    manifest.z_channels = latent.number("z_channels", max_channels);
+    manifest.y_channels = latent.number("y_channels", 1, max_channels);
+    manifest.z_channels = latent.number("z_channels", 1, max_channels);
     manifest.tables_path = tables.text("path");
     manifest.tables_sha256 = tables.text("sha256", 64);
     for (Object &entry : root.objects("steps")) manifest.steps.push_back(step_from(entry));

@@ -60,6 +60,21 @@ void exactly(const GraphSpec &graph, const Tensors &inputs, const Tensors &outpu
     }
 }
 
+// Checks that tiles hold whole positions of y, and that pictures end where a tile may.
+void tilings(const Manifest &manifest, Problems &problems) {
+    for (const auto &[name, graph] : manifest.graphs) {
+        if (!graph.tiling) continue;
+        const int64_t multiple = graph.tiling->multiple, end = manifest.padding.multiple;
+        if (name != "g_a" && name != "g_s") {
+            problems.push_back("graph " + name + " has a tiling; only g_a and g_s run over tiles");
+        } else if (multiple % latent_stride != 0 || end % multiple != 0) {
+            problems.push_back("graph " + name + " has tiles of a multiple of " + std::to_string(multiple) +
+                               "; expected a multiple of " + std::to_string(latent_stride) +
+                               " that divides the padding's, " + std::to_string(end));
+        }
+    }
+}
+
 // Checks that the steps fill each channel of y exactly once at each kind of position. Counts are kept as changes from
 // channel to channel, so that the time does not depend on how many channels how many steps claim.
 void coverage(const Manifest &manifest, Problems &problems) {
@@ -121,6 +136,7 @@ std::vector<std::string> wiring_problems(const Manifest &manifest) {
     exactly(graph("g_a"), {{"x", x}}, {{"y", y}}, problems);
     exactly(graph("h_a"), {{"y", y}}, {{"z_symbols", z}}, problems);
     exactly(graph("g_s"), {{"y_hat", y}}, {{"x_hat", x}}, problems);
+    tilings(manifest, problems);
 
     Tensors state{{"z_symbols", z}};
     advance(graph("h_s"), state, problems);

@@ -47,18 +47,19 @@ int main(int argc, char **argv) {
     const auto width = static_cast<uint32_t>(std::stoul(argv[5])), height = static_cast<uint32_t>(std::stoul(argv[6]));
     if (pixels.size() != size_t{3} * width * height) return 2;
     try {
-        mlic::Codec codec(mlic::Bundle::open(argv[1]), mlic::Engine(argv[2], std::stoi(argv[3])), 0);
+        mlic::Codec codec(mlic::Bundle::open(argv[1]), mlic::Engine(argv[2], std::stoi(argv[3])), {});
         codec.prepare(true, true);
-        std::vector<uint8_t> data = codec.encode(pixels.data(), width, height, size_t{3} * width);
+        const mlic::Pixels picture{pixels.data(), size_t{3} * width, 3};
+        std::vector<uint8_t> data = codec.encode(picture, width, height, {});
         std::vector<uint8_t> decoded(pixels.size());
         for (std::string line; std::getline(std::cin, line);) {
             Stopwatch watch;
             const mlic::Progress progress = [&watch](const std::string &stage) { watch.begin(stage); };
             if (line == "encode") {
-                data = codec.encode(pixels.data(), width, height, size_t{3} * width, progress);
+                data = codec.encode(picture, width, height, {}, progress);
             } else {
                 const mlic::Bitstream stream = codec.read(data.data(), data.size(), progress);
-                codec.decode(stream, decoded.data(), size_t{3} * width, progress);
+                codec.decode(stream, mlic::region_box(stream, {}), decoded.data(), size_t{3} * width, progress);
             }
             watch.end();
             std::cout << watch.total_ms() << ' ' << watch.graphs_ms() << std::endl;

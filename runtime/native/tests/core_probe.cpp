@@ -6,10 +6,14 @@
 #include "checkerboard.hpp"
 #include "container.hpp"
 #include "escape.hpp"
+#include "grid.hpp"
 #include "image.hpp"
+#include "orientation.hpp"
 #include "probe_io.hpp"
 #include "sha256.hpp"
 #include "syndrome.hpp"
+#include "tiles.hpp"
+#include "transforms.hpp"
 
 namespace {
 
@@ -29,14 +33,60 @@ Answer header_answer(const Header &header) {
             blob(header.arithmetic)};
 }
 
+// Contents of LATS, ESCP and SYND; for a grid the cell's size, then each cell's.
+void put_coded(const Bitstream &stream, Answer &answer) {
+    if (!stream.grid) {
+        answer.insert(answer.end(), {stream.latents, stream.escapes, stream.syndromes});
+        return;
+    }
+    answer.push_back(number(stream.grid->cell_width));
+    answer.push_back(number(stream.grid->cell_height));
+    for (const Bitstream &cell : stream.grid->cells) put_coded(cell, answer);
+}
+
+// Whether a part is there, and the part.
+void put_part(const std::optional<Blob> &part, Answer &answer) {
+    answer.push_back(number<uint8_t>(part ? 1 : 0));
+    answer.push_back(part.value_or(Blob()));
+}
+
+std::optional<Blob> take_part(Arguments &arguments) {
+    const bool is_there = arguments.number<uint8_t>() != 0;
+    const Blob &part = arguments.bytes();
+    return is_there ? std::optional<Blob>(part) : std::nullopt;
+}
+
+Metadata take_metadata(Arguments &arguments) {
+    Metadata metadata;
+    metadata.icc_profile = take_part(arguments);
+    metadata.exif = take_part(arguments);
+    metadata.xmp = take_part(arguments);
+    metadata.source = arguments.number<uint8_t>();
+    return metadata;
+}
+
+void put_metadata(const Metadata &metadata, Answer &answer) {
+    put_part(metadata.icc_profile, answer);
+    put_part(metadata.exif, answer);
+    put_part(metadata.xmp, answer);
+    answer.push_back(number(metadata.source));
+}
+
 Answer read_container_answer(Arguments &arguments) {
     const auto &file = arguments.bytes();
+    const auto max_pixels = arguments.number<uint64_t>(), latent_pixels = arguments.number<uint64_t>();
     // A buffer of its own, so that AddressSanitizer sees the first byte behind it.
-    const Bitstream stream = read_container(file.data(), file.size(), arguments.number<uint64_t>());
+    const Bitstream stream = read_container(file.data(), file.size(), max_pixels, latent_pixels);
     Answer answer = header_answer(stream);
-    answer.insert(answer.end(), {stream.latents, stream.escapes, stream.syndromes});
-    if (stream.icc_profile) answer.push_back(*stream.icc_profile);
+    put_metadata(stream.metadata, answer);
+    put_coded(stream, answer);
     return answer;
+}
+
+// Reads a file and writes it again.
+Answer rewrite_container(Arguments &arguments) {
+    const auto &file = arguments.bytes();
+    return {write_container(read_container(file.data(), file.size()))};
 }
 
 Answer read_header_answer(Arguments &arguments) {
@@ -50,11 +100,40 @@ Answer write_container_answer(Arguments &arguments) {
     std::copy_n(model_id.begin(), 8, stream.model_id.begin());
     stream.width = arguments.number<uint32_t>();
     stream.height = arguments.number<uint32_t>();
+    stream.metadata = take_metadata(arguments);
     stream.latents = arguments.bytes();
     stream.escapes = arguments.bytes();
     stream.syndromes = arguments.bytes();
-    if (arguments.left() > 0) stream.icc_profile = arguments.bytes();
     return {write_container(stream)};
+}
+
+Answer upright_answer(Arguments &arguments) {
+    Answer answer;
+    put_metadata(upright(take_metadata(arguments)), answer);
+    return answer;
+}
+
+std::vector<int64_t> numbers_of(const Box &box) { return {box.top, box.left, box.height, box.width}; }
+
+Answer tiles_answer(Arguments &arguments) {
+    const auto numbers = arguments.array<int64_t>();  // height, width, multiple, halo, pixels, largest sides
+    const Tiling tiling{numbers.at(2), numbers.at(3)};
+    Answer answer;
+    for (const Tile &tile :
+         tile_grid(numbers.at(0), numbers.at(1), numbers.at(2) > 0 ? std::optional(tiling) : std::nullopt,
+                   numbers.at(4), {numbers.at(5), numbers.at(6)})) {
+        answer.push_back(blob(numbers_of(tile.computed)));
+        answer.push_back(blob(numbers_of(tile.kept)));
+    }
+    return answer;
+}
+
+Answer cells_answer(Arguments &arguments) {
+    const auto numbers = arguments.array<int64_t>();  // height, width, multiple, pixels
+    const CellSize size = cell_size(numbers.at(0), numbers.at(1), numbers.at(2), static_cast<uint64_t>(numbers.at(3)));
+    Answer answer{number<int64_t>(size.height), number<int64_t>(size.width)};
+    for (const Box &box : cell_boxes(numbers.at(0), numbers.at(1), size)) answer.push_back(blob(numbers_of(box)));
+    return answer;
 }
 
 Answer bundle_answer(const Bundle &bundle) {
@@ -67,6 +146,9 @@ Answer bundle_answer(const Bundle &bundle) {
     std::string graphs;
     for (const auto &[name, graph] : manifest.graphs) {
         graphs += name + " " + graph.path + " " + graph.sha256 + " " + (graph.spec.exact ? "exact" : "free");
+        if (graph.tiling) {
+            graphs += " tiles " + std::to_string(graph.tiling->multiple) + " " + std::to_string(graph.tiling->halo);
+        }
         for (const auto &[input, spec] : graph.spec.inputs) graphs += " " + input + " " + spec.text();
         for (const auto &[output, spec] : graph.spec.outputs) {
             graphs += " " + output;
@@ -206,24 +288,27 @@ Padding padding_of(Arguments &arguments) {
 
 Answer picture(Arguments &arguments, bool to_pixels) {
     const Padding padding = padding_of(arguments);
-    const auto size = arguments.array<int64_t>();
+    const auto size = arguments.array<int64_t>();  // height, width, channels, and a box in the padded picture
     const Frame frame = Frame::around(size.at(0), size.at(1), padding);
     const auto channels = static_cast<unsigned>(size.at(2));
-    const size_t stride = static_cast<size_t>(frame.width) * channels + 5;  // rows that do not touch
+    const Box box{size.at(3), size.at(4), size.at(5), size.at(6)};
+    const auto width = static_cast<size_t>(to_pixels ? box.width : frame.width);
+    const auto height = static_cast<size_t>(to_pixels ? box.height : frame.height);
+    const size_t row = width * channels, stride = row + 5;  // rows that do not touch
+    std::vector<uint8_t> rows(stride * height);
     if (!to_pixels) {
-        std::vector<uint8_t> rows(stride * static_cast<size_t>(frame.height));
         const auto &pixels = arguments.bytes();
         for (size_t place = 0; place < pixels.size(); ++place) {
-            rows[place / (stride - 5) * stride + place % (stride - 5)] = pixels[place];
+            rows[place / row * stride + place % row] = pixels[place];
         }
-        return {blob(x_from_pixels(rows.data(), stride, channels, frame, padding))};
+        return {blob(x_from_pixels(rows.data(), stride, channels, frame, padding, box))};
     }
-    std::vector<uint8_t> pixels(stride * static_cast<size_t>(frame.height));
-    pixels_from_x_hat(arguments.array<float>(), frame, pixels.data(), stride);
+    pixels_in_box(arguments.array<float>(), frame.padded_height, frame.padded_width, box, rows.data(), stride);
+    if (arguments.number<uint8_t>() != 0) make_grey(rows.data(), stride, height, width);
     Blob packed;
-    for (size_t row = 0; row < static_cast<size_t>(frame.height); ++row) {
-        const uint8_t *from = pixels.data() + row * stride;
-        packed.insert(packed.end(), from, from + stride - 5);
+    for (size_t line = 0; line < height; ++line) {
+        const uint8_t *from = rows.data() + line * stride;
+        packed.insert(packed.end(), from, from + row);
     }
     return {packed};
 }
@@ -245,6 +330,7 @@ int main() {
         {"read_container", read_container_answer},
         {"read_header", read_header_answer},
         {"write_container", write_container_answer},
+        {"rewrite_container", rewrite_container},
         {"open", [](A &a) { return bundle_answer(Bundle::open(std::filesystem::path(a.text()))); }},
         {"open_memory", open_memory},
         {"tables",
@@ -289,8 +375,12 @@ int main() {
         {"syndrome_read", syndrome_read},
         {"effects", effects},
         {"sets", sets},
+        {"tiles", tiles_answer},
+        {"cells", cells_answer},
+        {"tile_pixels", [](A &) { return Answer{number(default_tile_pixels)}; }},
+        {"upright", upright_answer},
         {"x_from_pixels", [](A &a) { return picture(a, false); }},
-        {"pixels_from_x_hat", [](A &a) { return picture(a, true); }},
+        {"pixels_in_box", [](A &a) { return picture(a, true); }},
         {"part_of_y", part},
         {"sha256",
          [](A &a) {

@@ -1,9 +1,13 @@
 // Runs commands from standard input through mlic.h, for tests/native/test_native.py: one line a command, its words
 // separated by tabs; one line an answer, a status and the last error's text.
 //
-//     open CODEC BUNDLE LIBONNXRUNTIME THREADS     open-memory CODEC BUNDLE LIBONNXRUNTIME THREADS
+//     open CODEC BUNDLE LIBONNXRUNTIME THREADS [TILE_PIXELS LATENT_PIXELS]
+//     open-memory CODEC BUNDLE LIBONNXRUNTIME THREADS
 //     encode CODEC PIXELS WIDTH HEIGHT FILE        decode CODEC FILE PIXELS
-//     header FILE                                  threads CODEC THREADS REPEATS FILE
+//     encode-with CODEC PIXELS WIDTH HEIGHT FILE CHANNELS SOURCE ICC EXIF XMP    the last three are files or "-"
+//     region CODEC FILE PIXELS X Y WIDTH HEIGHT    header FILE
+//     info FILE OUT                                metadata FILE ICC EXIF XMP
+//     threads CODEC THREADS REPEATS FILE
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -45,6 +49,8 @@ mlic::Options options_from(const Words &words) {
     mlic::Options options;
     options.onnxruntime = words.at(3);
     options.threads = std::stoi(words.at(4));
+    if (words.size() > 5) options.tile_pixels = std::stoull(words.at(5));
+    if (words.size() > 6) options.latent_pixels = std::stoull(words.at(6));
     return options;
 }
 
@@ -66,6 +72,44 @@ Data decode(mlic::Codec &codec, const Data &file) {
     Data pixels(readable ? std::size_t{3} * header.width * header.height : 1);
     mlic::check(mlic_decode(codec.get(), file.data(), file.size(), pixels.data(), pixels.size(), 0));
     return pixels;
+}
+
+std::uint32_t number(const std::string &word) { return static_cast<std::uint32_t>(std::stoul(word)); }
+
+// A file may be empty, but the wrapper takes that for none; the C function does not.
+Data encode_with(mlic::Codec &codec, const Words &words) {
+    mlic_encode_options options = MLIC_ENCODE_OPTIONS_INIT;
+    std::vector<Data> files;
+    for (std::size_t word = 8; word < 11; ++word) {
+        files.push_back(words.at(word) == "-" ? Data() : read_file(words.at(word)));
+        files.back().reserve(1);  // so that an empty file has an address
+    }
+    const auto give = [&](std::size_t place, const void *&data, std::size_t &size) {
+        if (words.at(8 + place) == "-") return;
+        data = files[place].data();
+        size = files[place].size();
+    };
+    give(0, options.icc_profile, options.icc_profile_size);
+    give(1, options.exif, options.exif_size);
+    give(2, options.xmp, options.xmp_size);
+    options.channels = number(words.at(6));
+    options.source = number(words.at(7));
+    const Data pixels = read_file(words.at(2));
+    std::size_t bound = 0, size = 0;
+    mlic::check(mlic_encode_bound_with(codec.get(), number(words.at(3)), number(words.at(4)), &options, &bound));
+    Data file(bound);
+    mlic::check(mlic_encode_with(codec.get(), pixels.data(), number(words.at(3)), number(words.at(4)), 0, &options,
+                                 file.data(), file.size(), &size));
+    file.resize(size);
+    return file;
+}
+
+Data text_of(const mlic::Info &info) {
+    std::ostringstream text;
+    text << info.width << ' ' << info.height << ' ' << info.source << ' ' << info.cell_width << ' ' << info.cell_height
+         << ' ' << info.icc_profile_size << ' ' << info.exif_size << ' ' << info.xmp_size;
+    const std::string all = text.str();
+    return Data(all.begin(), all.end());
 }
 
 // Decodes a file and encodes the picture in several threads at once; all of them have to get the same.
@@ -111,6 +155,21 @@ void run(const Words &words, std::map<std::string, Opened> &codecs) {
         write_file(words.at(5), codecs.at(words.at(1)).codec->encode(read_file(words.at(2)).data(), width, height));
     } else if (command == "decode") {
         write_file(words.at(3), decode(*codecs.at(words.at(1)).codec, read_file(words.at(2))));
+    } else if (command == "encode-with") {
+        write_file(words.at(5), encode_with(*codecs.at(words.at(1)).codec, words));
+    } else if (command == "region") {
+        const Data file = read_file(words.at(2));
+        const mlic::Region region{number(words.at(4)), number(words.at(5)), number(words.at(6)), number(words.at(7))};
+        write_file(words.at(3), codecs.at(words.at(1)).codec->decode(file.data(), file.size(), region).pixels);
+    } else if (command == "info") {
+        const Data file = read_file(words.at(1));
+        write_file(words.at(2), text_of(mlic::read_info(file.data(), file.size())));
+    } else if (command == "metadata") {
+        const Data file = read_file(words.at(1));
+        const mlic::Metadata metadata = mlic::read_metadata(file.data(), file.size());
+        write_file(words.at(2), metadata.icc_profile);
+        write_file(words.at(3), metadata.exif);
+        write_file(words.at(4), metadata.xmp);
     } else if (command == "header") {
         const Data file = read_file(words.at(1));
         mlic::read_header(file.data(), file.size());
