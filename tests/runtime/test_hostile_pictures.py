@@ -17,12 +17,13 @@ import pytest
 from PIL import Image
 
 from mlic.runtime.codec import Codec
-from mlic.runtime.container import MAX_PIXELS
 from mlic.runtime.errors import ImageError
 from mlic.runtime.image_files import picture_from_pil, read_image
 
 BOMB = zlib.compress(bytes(64 << 20), 9)  # 64 MB in 64 kB
 LIMIT_MB = 192  # of memory above that of the interpreter; the bombs below stand for gigabytes
+
+LIMIT = 1 << 26  # pixels
 
 
 def png_chunk(name, contents):
@@ -150,16 +151,16 @@ def test_bomb_ends_soon_and_in_little_memory(name, measured):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (FILES["PNG of 2^31 pixels a side"], f"too many pixels; the limit is {MAX_PIXELS}"),
-        (FILES["TIFF above the limit"], f"too many pixels; the limit is {MAX_PIXELS}"),
+        (FILES["PNG of 2^31 pixels a side"], f"too many pixels; the limit is {LIMIT}"),
+        (FILES["TIFF above the limit"], f"too many pixels; the limit is {LIMIT}"),
         (FILES["icon with more pixels than it says"], "ICO files are not read"),
-        (png(10000, 7000, data=zlib.compress(b"")), f"10000 x 7000 pixels; expected 1 to {MAX_PIXELS}"),
+        (png(10000, 7000, data=zlib.compress(b"")), f"10000 x 7000 pixels; expected 1 to {LIMIT}"),
         (FILES["EPS"], "EPS files are not read"),
     ],
 )
 def test_the_limit_is_named(data, message):
     with pytest.raises(ImageError, match=message):
-        read_image(BytesIO(data))
+        read_image(BytesIO(data), LIMIT)
 
 
 def test_an_eps_file_is_never_given_to_ghostscript(tmp_path, monkeypatch):
@@ -188,7 +189,7 @@ def test_a_picture_that_is_larger_once_it_is_decoded_is_refused(monkeypatch):
 
 
 def test_a_profile_that_is_no_bytes_is_left_out():
-    assert read_image(BytesIO(FILES["TIFF whose profile is a number"])).icc_profile is None
+    assert read_image(BytesIO(FILES["TIFF whose profile is a number"])).metadata.icc_profile is None
 
 
 class Pipe(BytesIO):

@@ -120,10 +120,10 @@ def test_a_folder_that_is_read_only_is_one_line_with_the_name_that_was_given(nam
 # Signals
 
 STAGES = {
-    ("encode", "encoding"): "mlic.runtime.codec:walk",
+    ("encode", "encoding"): "mlic.runtime.chain:walk",
     ("encode", "before the name"): "mlic.runtime.atomic:Path.replace",
     ("encode", "before the contents are on the disk"): "mlic.runtime.atomic:os.fsync",
-    ("decode", "decoding"): "mlic.runtime.codec:decode_walk",
+    ("decode", "decoding"): "mlic.runtime.chain:decode_walk",
     ("decode", "before the name"): "mlic.runtime.atomic:Path.replace",
 }
 
