@@ -180,9 +180,10 @@ def grid_file(codec, make_photo, height=130, width=70) -> bytes:
     return Codec(codec.bundle, codec.backend, latent_pixels=64 * 64).encode(make_photo(height, width))
 
 
-def test_every_truncated_or_changed_grid_in_a_whole_file_is_refused_alike(probe, codec, make_photo, rng):
+@pytest.mark.parametrize("width", [64, 70])  # one column of cells, whose width may be no larger than needed; and two
+def test_every_truncated_or_changed_grid_in_a_whole_file_is_refused_alike(probe, codec, make_photo, rng, width):
     """The outer checksum fits; lengths, headers and checksums of cells do not."""
-    file = grid_file(codec, make_photo)
+    file = grid_file(codec, make_photo, 130, width)
     contents = file[32:-12]  # header and frame before, ENDS behind
 
     def whole(changed: bytes) -> bytes:

@@ -41,6 +41,16 @@ def exif(order: str, kind: int = 3, value: int = 6, count: int = 1, thumbnail: b
     return head + struct.pack(order + "I", link) + second + bytes(4) + b"\xff\xd8 thumb and more"
 
 
+def exif_whose_thumbnail_is_its_own_link() -> bytes:
+    """Return EXIF in which the link to the second directory looks like the beginning of a JPEG, and is said to be."""
+    first = struct.pack("<H", 1) + struct.pack("<HHIH2x", 0x0112, 3, 1, 6)
+    end, link = 8 + len(first), 0x0000D8FF
+    head = b"II*\0" + struct.pack("<I", 8) + first + struct.pack("<I", link)
+    second = struct.pack("<H", 2)
+    second += struct.pack("<HHII", 0x0201, 4, 1, end) + struct.pack("<HHII", 0x0202, 4, 1, 100)
+    return head + b"x" * (link - len(head)) + second
+
+
 def same(probe, metadata: Metadata) -> bool:
     """Compare, and return whether the EXIF was found good; libmlic refuses what Python leaves out."""
     with warnings.catch_warnings(record=True) as caught:
@@ -60,6 +70,7 @@ def test_orientations_of_every_kind_become_upright(probe, order):
             for count in (1, 2):
                 assert same(probe, Metadata(exif=exif(order, kind, value, count)))
     assert same(probe, Metadata(exif=exif(order, thumbnail=False)))
+    assert same(probe, Metadata(exif=exif_whose_thumbnail_is_its_own_link()))
     assert same(probe, Metadata(exif=b"Exif\0\0Exif\0\0" + exif(order)))
 
 
