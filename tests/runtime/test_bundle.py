@@ -1,6 +1,5 @@
 """Opening a bundle."""
 
-import json
 import shutil
 import zipfile
 
@@ -9,26 +8,12 @@ import pytest
 
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.bundle_files import sha256_of
-from mlic.runtime.errors import BundleError
+from tests.runtime.damaged_bundle import edit, refused
 
 
 @pytest.fixture
 def folder(bundle_folder, tmp_path):
     return shutil.copytree(bundle_folder, tmp_path / "copy")
-
-
-def edit(folder, change):
-    """Change the manifest, given as the parsed JSON."""
-    path = folder / "manifest.json"
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
-def refused(folder, message):
-    with pytest.raises(BundleError, match=message) as caught:
-        Bundle.open(folder)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_bundle_is_opened(folder):

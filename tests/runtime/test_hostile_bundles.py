@@ -23,28 +23,15 @@ from onnx import TensorProto, helper
 from mlic.runtime import manifest_json
 from mlic.runtime.bundle import MAX_MANIFEST_BYTES, MAX_TABLES_BYTES, MAX_UNPACKED_BYTES, Bundle
 from mlic.runtime.bundle_files import MAX_GRAPH_BYTES, sha256_of
-from mlic.runtime.errors import MAX_LISTED, BundleError
+from mlic.runtime.errors import BundleError
 from mlic.runtime.manifest_json import MAX_CHANNELS, MAX_DEPTH, MAX_GRAPHS, MAX_STEPS, manifest_from_json
 from mlic.runtime.npz import MAX_MEMBERS, arrays_from_npz
+from tests.runtime.damaged_bundle import edit, refused
 
 
 @pytest.fixture
 def folder(bundle_folder, tmp_path):
     return shutil.copytree(bundle_folder, tmp_path / "copy")
-
-
-def edit(folder, change):
-    path = folder / "manifest.json"
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
-def refused(folder, message):
-    with pytest.raises(BundleError, match=message) as caught:
-        Bundle.open(folder)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400 * (MAX_LISTED + 2)
 
 
 def write_tables(folder, data):
