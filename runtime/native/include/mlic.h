@@ -22,8 +22,8 @@
  *
  *     mlic_close(codec);
  *
- * A part of a picture is decoded by mlic_decode_region(); mlic_encode_with() takes a colour profile, EXIF and XMP along,
- * and mlic_read_info() and mlic_read_metadata() give them back.
+ * A part of a picture is decoded by mlic_decode_region(); mlic_encode_with() takes a colour profile, EXIF and XMP
+ * along, and mlic_read_info() and mlic_read_metadata() give them back.
  *
  * ONNX Runtime, 1.20 or later, is opened at run time; the program links libmlic alone.
  *
@@ -31,8 +31,9 @@
  * says otherwise. mlic_last_error() has one line about it. No exception leaves the library, and nothing is printed.
  *
  * Memory. Buffers are the caller's. Pictures pass through the networks in tiles, so that beside the picture and its
- * latent memory follows the tile; very large ones are cut into cells, which are coded one after another. Pictures are 8-bit RGB, interleaved, rows from top to bottom; `stride` is the
- * number of bytes from one row to the next, 0 for rows that follow one another (3 * width).
+ * latent memory follows the tile; very large ones are cut into cells, which are coded one after another. Pictures are
+ * 8-bit RGB, interleaved, rows from top to bottom; `stride` is the number of bytes from one row to the next, 0 for rows
+ * that follow one another (3 * width).
  *
  * Threads. One codec may be used in several threads at once, and one is enough for any number of them: each call runs
  * with the threads of the codec. mlic_close() must be the last call, after all others have returned. A codec does not
@@ -211,8 +212,8 @@ MLIC_API mlic_status mlic_read_header(const void *data, size_t size, uint64_t ma
  * MLIC_UNSUPPORTED_STREAM, MLIC_INVALID_ARGUMENT, MLIC_OUT_OF_MEMORY. */
 MLIC_API mlic_status mlic_read_info(const void *data, size_t size, uint64_t max_pixels, mlic_info *info);
 
-/* Read a part of what goes with a file's picture, `which` of mlic_metadata, into `contents`, which has room for `capacity` bytes, and give its
- * size: 0 if the file has none. mlic_read_info() tells the sizes before.
+/* Read a part of what goes with a file's picture, `which` of mlic_metadata, into `contents`, which has room for
+ * `capacity` bytes, and give its size: 0 if the file has none. mlic_read_info() tells the sizes before.
  *
  * If the room is not enough, returns MLIC_BUFFER_TOO_SMALL and gives the size. Other statuses as mlic_read_info(). */
 MLIC_API mlic_status mlic_read_metadata(const void *data, size_t size, uint64_t max_pixels, int32_t which,

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <iterator>
 #include <thread>
 
 #include "failure.hpp"
@@ -14,7 +15,13 @@ namespace {
 
 constexpr int MAX_DEFAULT_THREADS = 16;  // latents are small: more threads than this wait for one another
 
+// Where work of one shape ends and work of another begins: what the arena kept for the one seldom fits the other. Above
+// the pixels of a tile alone, since getting memory anew would slow small pictures down.
+constexpr const char *RELEASING[] = {"h_a", "finish"};
+constexpr int64_t RELEASED_ABOVE = 5 << 18;
+
 using Options = std::unique_ptr<OrtSessionOptions, void (*)(OrtSessionOptions *)>;
+using RunOptions = std::unique_ptr<OrtRunOptions, void (*)(OrtRunOptions *)>;
 using Value = std::unique_ptr<OrtValue, void (*)(OrtValue *)>;
 
 int usable_cpus() {
@@ -36,6 +43,14 @@ Options session_options(const OrtLibrary &library, int threads, const std::strin
     library.check(api.DisableMemPattern(made), what);
     if (library.shares_arena())
         library.check(api.AddSessionConfigEntry(made, "session.use_env_allocators", "1"), what);
+    return options;
+}
+
+RunOptions releasing_options(const OrtLibrary &library, const std::string &what) {
+    OrtRunOptions *made = nullptr;
+    library.check(library.api().CreateRunOptions(&made), what);
+    RunOptions options(made, library.api().ReleaseRunOptions);
+    library.check(library.api().AddRunConfigEntry(made, "memory.enable_memory_arena_shrinkage", "cpu:0"), what);
     return options;
 }
 
@@ -96,9 +111,11 @@ std::unique_ptr<Graph> Engine::open(const GraphFile &graph, const FileSource &fi
     return std::unique_ptr<Graph>(new Graph(library_, graph.spec, std::move(session)));
 }
 
-Arrays Graph::run(const Arrays &inputs) const {
+Arrays Graph::run(const Arrays &inputs, bool release) const {
     const OrtApi &api = library_.api();
     const std::string what = "graph " + spec_.name;
+    RunOptions options(nullptr, api.ReleaseRunOptions);
+    if (release) options = releasing_options(library_, what);
     std::vector<const char *> input_names, output_names;
     std::vector<Value> held;
     std::vector<const OrtValue *> values;
@@ -109,7 +126,7 @@ Arrays Graph::run(const Arrays &inputs) const {
     }
     for (const auto &output : spec_.outputs) output_names.push_back(output.first.c_str());
     std::vector<OrtValue *> made(output_names.size(), nullptr);
-    OrtStatus *status = api.Run(session_.get(), nullptr, input_names.data(), values.data(), values.size(),
+    OrtStatus *status = api.Run(session_.get(), options.get(), input_names.data(), values.data(), values.size(),
                                 output_names.data(), output_names.size(), made.data());
     std::vector<Value> owned;
     owned.reserve(made.size());
@@ -131,7 +148,9 @@ Arrays LazyGraph::run(const Arrays &inputs) {
     const Graph &opened = open();
     PaddedSize size;
     check_arrays(graph_.spec.name, "input", inputs, graph_.spec.inputs, size);
-    Arrays outputs = opened.run(inputs);
+    const auto found = std::find(std::begin(RELEASING), std::end(RELEASING), graph_.spec.name);
+    const bool is_large = size.height * size.width > RELEASED_ABOVE;
+    Arrays outputs = opened.run(inputs, is_large && found != std::end(RELEASING));
     check_arrays(graph_.spec.name, "output", outputs, graph_.spec.outputs, size);
     return outputs;
 }

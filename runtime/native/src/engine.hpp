@@ -16,8 +16,9 @@ namespace mlic {
 // An opened graph. `run` may be called from several threads at once.
 class Graph {
    public:
-    // `inputs` holds at least the arrays that the graph takes. Throws Failure(engine_failed).
-    Arrays run(const Arrays &inputs) const;
+    // `inputs` holds at least the arrays that the graph takes. `release`: give back what the arena keeps for later.
+    // Throws Failure(engine_failed).
+    Arrays run(const Arrays &inputs, bool release) const;
 
    private:
     friend class Engine;
