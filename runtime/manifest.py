@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from mlic.runtime.errors import BundleError
@@ -243,6 +244,7 @@ class Manifest:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=256)  # every array of every graph asks, hundreds of times a picture, for the same few
 def parse_dim(dim: str) -> tuple[Literal["height", "width"], int]:
     """Return the side of the padded picture that a dimension follows, and by what the side is divided.
 

@@ -113,8 +113,8 @@ def test_calls_within_the_runtime(pixels):
     for picture in (pixels, larger):
         data = codec.encode(picture)
         codec.decode(data)  # graphs are open now
-        assert calls_in_package(codec.encode, picture) <= 1_600
-        assert calls_in_package(codec.decode, data) <= 1_800  # five of them a step, to be able to come back to it
+        assert calls_in_package(codec.encode, picture) <= 1_240
+        assert calls_in_package(codec.decode, data) <= 1_400  # five of them a step, to be able to come back to it
 
 
 def calls_in_package(function, argument) -> int:
