@@ -174,11 +174,16 @@ def _usual(transforms: Sequence[Transform]) -> list[Sensitivity]:
     return found
 
 
+def pictures_sha256(pictures: Sequence[UInt8Array]) -> str:
+    """Return the hash of all pixels, lower-case hex."""
+    return hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()
+
+
 def _provenance(method: str, pictures: Sequence[UInt8Array], budget: Budget | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "ranges": method,
         "pictures": len(pictures),
-        "pictures_sha256": hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest(),
+        "pictures_sha256": pictures_sha256(pictures),
     }
     if budget is not None:
         found |= {"max_psnr_loss_db": budget.psnr_loss_db, "max_rate_percent": budget.rate_percent}
@@ -202,8 +207,10 @@ def _write(
             symmetric = _store(folder, f"onnx/{graph}.symmetric.onnx", quantized["symmetric"][graph])
             files[graph] = GraphFile(file.spec, plain.path, plain.sha256, "int8", symmetric, file.tiling)
         else:
-            _copy(bundle, folder, file.path)
-    _copy(bundle, folder, manifest.tables_path)
+            copy_file(bundle, folder, file.path)
+    copy_file(bundle, folder, manifest.tables_path)
+    if manifest.certificate is not None:
+        copy_file(bundle, folder, manifest.certificate.path)
     details = dict(manifest.details)
     details["provenance"] = {**details.get("provenance", {}), "calibration": provenance}
     result = replace(manifest, name=name, engine="int8", graphs=files, details=details)
@@ -221,7 +228,8 @@ def _store(folder: Path, path: str, model: onnx.ModelProto) -> GraphForm:
     return GraphForm(path, hashlib.sha256(data).hexdigest())
 
 
-def _copy(bundle: Bundle, folder: Path, path: str) -> None:
+def copy_file(bundle: Bundle, folder: Path, path: str) -> None:
+    """Copy a file of a bundle, named relative to it, into another folder."""
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(bundle.folder / path, target)

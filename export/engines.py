@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mlic.runtime.arithmetic import INTEGER
 from mlic.runtime.backends.tensorrt_engine import BuildOptions, build_plan
 from mlic.runtime.backends.tensorrt_flavour import Flavour, installed_flavour, polygraphy_for
 from mlic.runtime.backends.tensorrt_plans import options_from, plan_name, store_plan, timing_cache
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.device.probe import probe
 from mlic.runtime.errors import BackendError, GraphRefusedError
-from mlic.runtime.manifest import SizeRange
+from mlic.runtime.manifest import GraphFile, Manifest, SizeRange
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,18 @@ def ready_flavour(target: str) -> tuple[Flavour, str | None]:
     except BackendError as error:
         raise BackendError(
             f"{flavour.label} builds engines on the GPU that will run them ({error}); TensorRT-RTX needs none: "
-            "pip install mlic-deploy[tensorrt-rtx], --target tensorrt-rtx"
+            "pip install 'mlic-deploy[tensorrt-rtx]', --target tensorrt-rtx"
         ) from error
+
+
+def graphs_to_build(manifest: Manifest) -> dict[str, GraphFile]:
+    """Return the graphs that engines are built of, in the manifest's order.
+
+    An integer bundle's entropy path is not among them: it stays on the CPU (``backends.base.chain_engine``).
+    """
+    if manifest.arithmetic != INTEGER.name:
+        return manifest.graphs
+    return {name: graph for name, graph in manifest.graphs.items() if not graph.spec.exact}
 
 
 def build_engines(
@@ -80,7 +91,7 @@ def build_engines(
     store: bool = True,
     progress: Callable[[str], None] = lambda graph: None,
 ) -> list[GraphBuild]:
-    """Build all graphs of a bundle anew, whatever its folder ``engines/`` holds.
+    """Build the graphs of a bundle anew, whatever its folder ``engines/`` holds.
 
     Args:
         bundle: opened.
@@ -90,7 +101,7 @@ def build_engines(
         progress: called with a graph's name before its turn.
 
     Returns:
-        A report of every graph, in the manifest's order; a graph that is refused does not stop the others.
+        A report of every graph of ``graphs_to_build``; a graph that is refused does not stop the others.
 
     Raises:
         BackendError: a package is missing, or TensorRT has no device to build on.
@@ -101,7 +112,7 @@ def build_engines(
     cache = timing_cache(bundle.folder, flavour, device) if store else None
     engine = f"{flavour.label}, {flavour.device_label(device)}"
     builds = []
-    for name, graph in manifest.graphs.items():
+    for name, graph in graphs_to_build(manifest).items():
         progress(name)
         plan, problem = b"", None
         nodes: tuple[RefusedNode, ...] = ()

@@ -111,7 +111,7 @@ def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
         from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415 - an extra
         from onnxruntime.transformers.onnx_model import OnnxModel  # noqa: PLC0415
     except ImportError as error:
-        raise ExportError(f"--engine fp16 needs ONNX Runtime ({error}); pip install mlic-deploy[cpu]") from error
+        raise ExportError(f"--engine fp16 needs ONNX Runtime ({error}); pip install 'mlic-deploy[cpu]'") from error
     name = model.graph.name
     for initializer in model.graph.initializer:
         if initializer.data_type == TensorProto.FLOAT:

@@ -1,4 +1,4 @@
-"""``mlic-calibrate``: a bundle in float32 becomes one with int8 transforms, of the same model."""
+"""``mlic-calibrate``: a float bundle becomes one with int8 transforms, of the same model, or with an integer chain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlic.runtime.backends.base import usable_cpus
 from mlic.runtime.errors import MlicError
 from mlic.tools.calibration_options import (
     CROP,
@@ -24,22 +23,44 @@ from mlic.tools.calibration_options import (
     RangesOption,
 )
 from mlic.tools.calibration_report import GRAPHS, int8_share, layer_rows, layer_table, write_plot
+from mlic.tools.chain_calibration import Chain, ChainArithmetic, chain_json, chain_text, run_chain_calibration
 from mlic.tools.console import bytes_text, print_json, reported_errors
-from mlic.tools.progress import progress_bar
+from mlic.tools.extras import install_command
+from mlic.tools.run_options import FLAG, Json, Quiet
 
 if TYPE_CHECKING:
     from mlic.calibration.bundle_writer import Calibration
+    from mlic.calibration.integer.bundle_writer import ChainCalibration
 
 app = typer.Typer(add_completion=True, pretty_exceptions_enable=False)
 
 
-@app.command()
+# Paragraphs are one line each: newer versions of typer keep the breaks between lines.
+HELP = (
+    "Make a bundle's transforms run in int8, with what they lose kept within a budget.\n\n"
+    "Each layer is measured alone on photos; those that cost least for the work they save run in 8 bits, as many as "
+    "the limits allow. The entropy path and the model stay the same: both bundles read each other's files.\n\n"
+    "With --chain integer it is the entropy path that changes, as a whole, and the transforms that stay.\n\n"
+    "mlic-calibrate bundle photos/ -o bundle-int8\n\n"
+    "mlic-calibrate bundle photos/ -o bundle-integer --chain integer"
+)
+
+
+@app.command(help=HELP)
 def calibrate(
-    bundle: Annotated[Path, typer.Argument(help="Bundle with transforms in fp32.", show_default=False)],
-    images: Annotated[
-        list[Path], typer.Argument(help="Photos, or folders of them, to calibrate with.", show_default=False)
+    context: typer.Context,
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Bundle with transforms, or a chain, in fp32.", show_default=False)
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to make.", show_default=False)],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTOS", help="Photos, or folders of them, to calibrate with.", show_default=False),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="BUNDLE", help="Folder of the bundle to make.", show_default=False),
+    ],
+    chain: Chain = ChainArithmetic.float32,
     max_psnr_loss: MaxPsnrLoss = PSNR_LOSS,
     max_rate_increase: MaxRateIncrease = RATE_INCREASE,
     all_layers: AllLayers = False,
@@ -47,22 +68,33 @@ def calibrate(
     pictures: Pictures = PICTURES,
     crop: Crop = CROP,
     plot: Annotated[
-        Path | None, typer.Option(help="SVG to draw with what each layer costs.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="SVG file to draw with what each layer costs.", show_default=False),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the bundle; default: the folder's.", show_default=False)
+        str | None, typer.Option(metavar="NAME", help="Name of the bundle; default: the folder's.", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle of that name.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", metavar=FLAG, help="Replace the bundle, if there is one.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="CPU threads; default: all.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Make a bundle's transforms run in int8, with what they lose kept within a budget.
-
-    Each layer is measured alone on photos; those that cost least for the work they save run in 8 bits, as many as the
-    limits allow. The entropy path and the model stay the same: both bundles read each other's files.
-    """
+    """Calibrate as asked; see ``HELP``."""
     with reported_errors("mlic-calibrate", quiet):
+        if chain is ChainArithmetic.integer:
+            _refuse(context, "max_psnr_loss", "max_rate_increase", "all_layers", "ranges", "plot")
+            start = time.perf_counter()
+            lowered = run_chain_calibration(bundle, images, output, pictures, crop, name, force, threads, quiet)
+            seconds = time.perf_counter() - start
+            if as_json:
+                print_json(_summary(output, lowered, seconds) | chain_json(lowered))
+            elif not quiet:
+                print(f"{output}: {chain_text(lowered)}; {seconds:.0f} s")
+            return
         if plot is not None and all_layers:
             raise MlicError("--plot shows what layers cost, which --all-layers does not measure")
         start = time.perf_counter()
@@ -83,22 +115,31 @@ def calibrate(
         if plot is not None:
             write_plot(plot, result)
         if as_json:
-            print_json(
-                {
-                    "bundle": str(output),
-                    "model_id": result.manifest.model_id.hex(),
-                    "engine": result.manifest.engine,
-                    "bytes": result.size_bytes,
-                    "seconds": round(seconds, 1),
-                }
-                | calibration_json(result)
-            )
+            print_json(_summary(output, result, seconds) | calibration_json(result))
         elif not quiet:
             print(layer_table(result))
             print(
                 f"{output}: model {result.manifest.model_id.hex()}, {bytes_text(result.size_bytes)}, int8 transforms; "
                 f"{seconds:.0f} s"
             )
+
+
+def _refuse(context: typer.Context, *names: str) -> None:
+    """Complain about options that are for transforms alone."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    if given := [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]:
+        option = f"--{given[0].replace('_', '-')}"
+        raise MlicError(f"{option} is for the transforms, which --chain integer leaves as they are; leave it out")
+
+
+def _summary(output: Path, result: Calibration | ChainCalibration, seconds: float) -> dict[str, Any]:
+    return {
+        "bundle": str(output),
+        "model_id": result.manifest.model_id.hex(),
+        "engine": result.manifest.engine,
+        "bytes": result.size_bytes,
+        "seconds": round(seconds, 1),
+    }
 
 
 def run_calibration(
@@ -135,6 +176,9 @@ def run_calibration(
     Raises:
         MlicError: what is missing, or what went wrong.
     """
+    from mlic.runtime.backends.base import usable_cpus  # noqa: PLC0415 - not needed for --help, nor are the others
+    from mlic.tools.progress import progress_bar  # noqa: PLC0415
+
     try:
         from mlic.calibration.bundle_writer import calibrate_bundle, num_stages  # noqa: PLC0415 - an extra
         from mlic.calibration.images import crops_of, photo_files  # noqa: PLC0415
@@ -142,7 +186,7 @@ def run_calibration(
         from mlic.export.new_folder import require_new  # noqa: PLC0415
         from mlic.runtime.bundle import Bundle  # noqa: PLC0415
     except ImportError as error:
-        raise MlicError(f"cannot import {error.name}: pip install mlic-deploy[calibrate,cpu]") from error
+        raise MlicError(f"cannot import {error.name}: {install_command('calibrate', 'cpu')}") from error
     require_new(output, force, [bundle, *images])
     opened = Bundle.open(bundle)
     budget = None if limits is None else Budget(*limits)

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from mlic.tools.run_options import FLAG
+
 PSNR_LOSS, RATE_INCREASE = 0.03, 0.15  # dB and percent: together less than 1 % of the rate
 PICTURES, CROP = 48, 256
+BUDGET = "Precision"  # heading of --help
 
 
 class Ranges(StrEnum):
@@ -22,17 +25,47 @@ class Ranges(StrEnum):
 
 MaxPsnrLoss = Annotated[
     float,
-    typer.Option("--max-psnr-loss", min=0.0, help="Of both transforms together, in dB; layers are chosen for it."),
+    typer.Option(
+        "--max-psnr-loss",
+        min=0.0,
+        metavar="DB",
+        help="How much PSNR int8 may cost, in dB, both transforms together.",
+        rich_help_panel=BUDGET,
+    ),
 ]
 MaxRateIncrease = Annotated[
-    float, typer.Option("--max-rate-increase", min=0.0, help="Of the files, in percent; layers are chosen for it.")
+    float,
+    typer.Option(
+        "--max-rate-increase",
+        min=0.0,
+        metavar="PERCENT",
+        help="How much larger int8 may make files, in percent.",
+        rich_help_panel=BUDGET,
+    ),
 ]
 AllLayers = Annotated[
     bool,
     typer.Option(
-        "--all-layers", help="Quantise all layers but the first and last of each, whatever they cost; measures little."
+        "--all-layers",
+        metavar=FLAG,
+        help="Quantise all layers but the first and last of each transform, whatever that costs, measuring none alone.",
+        rich_help_panel=BUDGET,
     ),
 ]
-RangesOption = Annotated[Ranges, typer.Option("--ranges", help="How the range that 8 bits cover is found.")]
-Pictures = Annotated[int, typer.Option("--pictures", min=1, help="Crops to take, one of a photo.")]
-Crop = Annotated[int, typer.Option("--crop", min=64, help="Their height and width in pixels.")]
+RangesOption = Annotated[
+    Ranges, typer.Option("--ranges", help="How the range that 8 bits cover is found.", rich_help_panel=BUDGET)
+]
+Pictures = Annotated[
+    int,
+    typer.Option(
+        "--pictures",
+        min=1,
+        metavar="N",
+        help="Crops to calibrate with at most, one of a photo.",
+        rich_help_panel=BUDGET,
+    ),
+]
+Crop = Annotated[
+    int,
+    typer.Option("--crop", min=64, metavar="PIXELS", help="Height and width of a crop.", rich_help_panel=BUDGET),
+]

@@ -46,6 +46,16 @@ def int8(calibration):
     return Bundle.open(calibration.path)
 
 
+def test_a_bundle_in_integers_keeps_its_chain_and_certificate(integer_folder, integer_codec, pictures, tmp_path):
+    calibrate_bundle(Bundle.open(integer_folder), pictures, tmp_path / "int8", budget=LARGE)
+    codec = Codec.load(tmp_path / "int8", "onnxruntime", threads=1)
+    assert codec.bundle.manifest.engine == "int8"
+    assert codec.bundle.manifest.model_id == integer_codec.bundle.manifest.model_id
+    assert codec.bundle.certificate == integer_codec.bundle.certificate
+    data = codec.encode(pictures[1])
+    assert np.array_equal(integer_codec.decode_latent(data), codec.decode_latent(data))
+
+
 def files_of(form):
     return {
         graph: f"onnx/{graph}.onnx" if form == "unsigned" else f"onnx/{graph}.symmetric.onnx" for graph in TRANSFORMS

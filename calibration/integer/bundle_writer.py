@@ -1,0 +1,173 @@
+"""A bundle with a float chain and photos become a bundle with an integer chain: another model, with other files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from mlic.calibration.bundle_writer import copy_file, pictures_sha256
+from mlic.calibration.integer.chain_builder import IntegerChain, Pieces, build
+from mlic.calibration.integer.float_chain import FloatChain
+from mlic.calibration.integer.judge import ChainEffect, judge_chain
+from mlic.calibration.integer.photos import ChainRuns
+from mlic.calibration.integer.specs import specs_of
+from mlic.calibration.integer.statistics import Measured, Recorder, measure, shapes_of
+from mlic.calibration.observe import session
+from mlic.export.identity import integer_model_id
+from mlic.export.new_folder import new_bundle_folder
+from mlic.runtime.arithmetic import INTEGER
+from mlic.runtime.arrays import Array, Tensors, UInt8Array
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.certificate import certificate_of, write_certificate
+from mlic.runtime.manifest import GraphFile, Manifest
+from mlic.runtime.manifest_json import json_from_manifest
+
+STAGES = ("shapes", "plan", "encode", "observe", "lower", "write", "certify", "judge")
+SHAPE_SIZES = ((192, 128), (128, 256))  # height and width of crops that shapes are read off
+
+
+@dataclass(frozen=True)
+class ChainCalibration:
+    """What a calibration of the chain produced.
+
+    Attributes:
+        path: the bundle's folder.
+        manifest: as written.
+        size_bytes: of all files.
+        effect: of the integers on the photos of calibration.
+    """
+
+    path: Path
+    manifest: Manifest
+    size_bytes: int
+    effect: ChainEffect
+
+
+def lower_chain(
+    bundle: Bundle,
+    pictures: Sequence[UInt8Array],
+    threads: int = 1,
+    pieces: Pieces | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> IntegerChain:
+    """Return the integer chain of a bundle.
+
+    Args:
+        bundle: with a float chain.
+        pictures: uint8 [H, W, 3] with sides of 64 pixels and more, from which the ranges of activations come.
+        threads: of the engine that runs the float chain.
+        pieces: of the results of steps.
+        progress: called with a few words as each of five stages begins.
+
+    Raises:
+        CalibrationError: the chain is not a float one, an operator has no integer form, or no bound holds.
+    """
+    chain = FloatChain.of(bundle)
+    steps, table = bundle.manifest.steps, bundle.entropy.scale_table
+    progress("shapes")
+    blank = [np.zeros((*size, 3), np.uint8) for size in SHAPE_SIZES]
+    small = ChainRuns(bundle, chain, blank, threads)
+    shapes = shapes_of([run() for run in small.runs(small.all_names())])
+    progress("plan")
+    recorder = Recorder(shapes)
+    build(chain, steps, table, recorder, pieces)
+    progress("encode")
+    runs = ChainRuns(bundle, chain, pictures, threads)
+    progress("observe")
+    measured = Measured(shapes, measure(list(recorder.keys), runs.runs))
+    progress("lower")
+    return build(chain, steps, table, measured, pieces)
+
+
+def calibrate_chain(
+    bundle: Bundle,
+    pictures: Sequence[UInt8Array],
+    output: Path,
+    name: str | None = None,
+    overwrite: bool = False,
+    threads: int = 1,
+    progress: Callable[[str], None] = lambda _: None,
+) -> ChainCalibration:
+    """Write a bundle with an integer chain; its transforms, in whatever precision, stay as they are.
+
+    Args:
+        bundle: with a float chain.
+        pictures: uint8 [H, W, 3], both sides multiples of 64 pixels.
+        output: folder to make; its parent must exist.
+        name: of the bundle; default: the folder's.
+        overwrite: replace ``output`` if it is a bundle.
+        threads: of the engine.
+        progress: called with a few words as each stage begins, ``len(STAGES)`` times.
+
+    Raises:
+        CalibrationError: as ``lower_chain``.
+        ExportError: ``output`` exists or has no parent.
+    """
+    with new_bundle_folder(output, overwrite) as work:
+        lowered = lower_chain(bundle, pictures, threads, progress=progress)
+        progress("write")
+        manifest = _write(bundle, work, lowered.models, name or output.resolve().name, pictures)
+        progress("certify")
+        manifest = _certify(work, manifest, lowered.models)
+        progress("judge")
+        effect = judge_chain(bundle, Bundle.open(work), pictures, threads)
+        size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    return ChainCalibration(output, manifest, size, effect)
+
+
+def _write(
+    bundle: Bundle, folder: Path, models: Mapping[str, onnx.ModelProto], name: str, pictures: Sequence[UInt8Array]
+) -> Manifest:
+    """Fill a folder with all but the certificate; the manifest is not written yet."""
+    manifest = bundle.manifest
+    specs = specs_of(models, manifest.steps, manifest.z_channels)
+    (folder / "onnx").mkdir()
+    files = dict(manifest.graphs)
+    for graph, file in manifest.graphs.items():
+        if graph in models:
+            data = models[graph].SerializeToString(deterministic=True)
+            path = f"onnx/{graph}.onnx"
+            (folder / path).write_bytes(data)
+            files[graph] = GraphFile(specs[graph], path, hashlib.sha256(data).hexdigest(), "int8")
+        else:
+            for form in file.forms:
+                copy_file(bundle, folder, form.path)
+    copy_file(bundle, folder, manifest.tables_path)
+    with np.load(bundle.folder / manifest.tables_path, allow_pickle=False) as arrays:
+        tables = {key: arrays[key] for key in arrays.files}
+    details: dict[str, Any] = dict(manifest.details)
+    details["provenance"] = {
+        **details.get("provenance", {}),
+        "chain": {
+            "float_model_id": manifest.model_id.hex(),
+            "pictures": len(pictures),
+            "pictures_sha256": pictures_sha256(pictures),
+        },
+    }
+    identity = integer_model_id({graph: files[graph].sha256 for graph in models}, tables, manifest.steps)
+    return replace(manifest, name=name, model_id=identity, arithmetic=INTEGER.name, graphs=files, details=details)
+
+
+def _certify(folder: Path, manifest: Manifest, models: Mapping[str, onnx.ModelProto]) -> Manifest:
+    """Write the certificate, as ONNX Runtime without any optimisation computes it, and the manifest."""
+
+    def runner(model: onnx.ModelProto) -> Callable[[Tensors], Mapping[str, Array]]:
+        opened = session(model, 1, plain=True)
+        names = [value.name for value in model.graph.output]
+
+        def run(inputs: Tensors) -> dict[str, Array]:
+            given = {value.name: np.asarray(inputs[value.name]) for value in model.graph.input}
+            return dict(zip(names, opened.run(names, given), strict=True))
+
+        return run
+
+    certificate = certificate_of({graph: runner(model) for graph, model in models.items()}, manifest)
+    manifest = replace(manifest, certificate=write_certificate(folder, certificate))
+    (folder / "manifest.json").write_text(json_from_manifest(manifest), encoding="utf-8")
+    return manifest

@@ -1,0 +1,174 @@
+"""Softmax in integers: a table of exponentials of the distance to the maximum, and their sum.
+
+What takes a softmax is a product that adds up along it; it multiplies the exponentials and divides by their sum
+afterwards. Few terms are weighed in 8 bits. Sums over all positions of a latent take 12 bits, as two digits of 6: a
+product of a digit and a code is at most 63 * 128, so an accumulator of 32 bits holds 2^18 of them, which is what a
+latent of ``container.MAX_LATENT_PIXELS`` has.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlic.calibration.integer.emitter import INT32, UINT8
+from mlic.calibration.integer.float_chain import Node
+from mlic.calibration.integer.grids import TOP, Grid
+from mlic.calibration.integer.lowering import HANDLERS, Lowering
+from mlic.calibration.integer.movement import moved_code, moved_fixed
+from mlic.runtime.arrays import Array
+
+LOGIT_BITS = 7  # fraction bits of logits that do not come as codes
+MOST_TERMS = 64  # more, and as many as follow from the picture, are weighed in 12 bits
+DIGIT_BITS = 6
+TOP_FEW, TOP_MANY = TOP, (1 << 2 * DIGIT_BITS) - 1
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Unnormalised weights.
+
+    Attributes:
+        digits: uint8 tensors, and the value of 1 in each.
+        is_first: whether they are the first factor of the product.
+        terms: how many there are; None if that follows from the picture.
+    """
+
+    digits: tuple[tuple[str, int], ...]
+    is_first: bool
+    terms: int | None
+
+
+def shares_of(lowering: Lowering, node: Node, emit: bool = True) -> Shares | None:
+    """Return the softmax weights that a product adds up along; None if it takes none.
+
+    Args:
+        lowering: where to emit.
+        node: MatMul.
+        emit: make them; otherwise the names in the result are empty.
+    """
+    for number, source in enumerate(node.inputs):
+        softmax = lowering.chain.producer.get(source)
+        if softmax is None or softmax.op != "Softmax":
+            continue
+        rank = len(lowering.shape(source))
+        axis = softmax_axis(lowering, softmax)
+        if axis != (rank - 1 if number == 0 else rank - 2):
+            continue
+        terms = lowering.shape(source)[axis]
+        is_few = terms is not None and terms <= MOST_TERMS
+        places = (1,) if is_few else (1 << DIGIT_BITS, 1)
+        digits = tuple((digit(lowering, softmax, place, is_few) if emit else "", place) for place in places)
+        return Shares(digits, number == 0, terms)
+    return None
+
+
+def softmax_axis(lowering: Lowering, softmax: Node) -> int:
+    """Return the axis of a softmax, not negative."""
+    return int(softmax.attributes["axis"]) % len(lowering.shape(softmax.outputs[0]))
+
+
+def digit(lowering: Lowering, softmax: Node, place: int, is_few: bool) -> str:
+    """Return one digit of exp(x - max) times the largest weight, rounded: uint8.
+
+    Args:
+        lowering: where to emit.
+        softmax: the node.
+        place: value of 1 in the digit.
+        is_few: whether 8 bits do.
+    """
+
+    def make() -> str:
+        index, distances = _distance(lowering, softmax)
+        weights = np.rint((TOP_FEW if is_few else TOP_MANY) * np.exp(-distances)).astype(np.int64)
+        table = (weights // place) % (TOP_FEW + 1 if is_few else 1 << DIGIT_BITS)
+        shape = lowering.shape(softmax.inputs[0])
+        return lowering.looked_up(index, table.astype(np.uint8)[None], softmax.graph, shape, UINT8)
+
+    return lowering.once(("digit", softmax.outputs[0], str(place), str(is_few)), make)
+
+
+def _distance(lowering: Lowering, softmax: Node) -> tuple[str, Array]:
+    """Return how far logits lie below the largest, as an index, and what its values stand for."""
+    name, graph, emit = softmax.inputs[0], softmax.graph, lowering.emit
+    distances: Array
+    if _comes_as_codes(lowering, name):
+        grid = lowering.symmetric_grid(name, None)
+        logits = emit.add(graph, "Cast", [lowering.code(name, grid)], INT32, to=INT32)
+        lowering.bound[logits] = TOP
+        distances = np.arange(TOP + 1) * float(grid.scale)
+    else:
+        logits = lowering.fixed(name, LOGIT_BITS)
+        entries = math.ceil(math.log(2 * TOP_MANY) * 2**LOGIT_BITS) + 2
+        distances = np.arange(entries) / 2.0**LOGIT_BITS
+
+    def make() -> str:
+        axis = emit.int64([softmax_axis(lowering, softmax)])
+        largest = emit.add(graph, "ReduceMax", [logits, axis], INT32, keepdims=1)
+        distance = lowering.arithmetic(graph, "Sub", largest, logits, 2 * lowering.bound[logits])
+        if lowering.bound[logits] == TOP:
+            return distance
+        return lowering.arithmetic(graph, "Min", distance, emit.int32(len(distances) - 1), len(distances) - 1)
+
+    return lowering.once(("distance", softmax.outputs[0]), make), distances
+
+
+def _comes_as_codes(lowering: Lowering, name: str) -> bool:
+    """Say whether a tensor is moved from a convolution's result, which 8-bit arithmetic gives as codes."""
+    node = lowering.chain.producer.get(name)
+    while node is not None and node.op in ("Reshape", "Transpose", "AveragePool", "Mul", "Resize"):
+        node = lowering.chain.producer.get(node.inputs[0])
+    return node is not None and node.op == "Conv"
+
+
+def share_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
+    """Return one term's share of a softmax (a Gather of one index along it), times 2^bits."""
+    softmax = lowering.chain.producer[node.inputs[0]]
+    axis = softmax_axis(lowering, softmax)
+    rank = len(lowering.shape(node.inputs[0]))
+    assert int(node.attributes.get("axis", 0)) % rank == axis, "a softmax is taken apart along another axis"
+    assert axis == rank - 1
+    emit, graph = lowering.emit, node.graph
+    weights = digit(lowering, softmax, 1, is_few=True)
+    whole = emit.add(graph, "Squeeze", [total_of_few(lowering, softmax), emit.int64([axis])], INT32)
+    term = emit.add(graph, "Gather", [weights, lowering.geometry(node.inputs[1])], UINT8, axis=axis)
+    term = emit.add(graph, "Cast", [term], INT32, to=INT32)
+    scaled = emit.add(graph, "Mul", [term, emit.int32(1 << bits)], INT32)
+    half = emit.add(graph, "Div", [whole, emit.int32(2)], INT32)
+    made = emit.add(graph, "Div", [emit.add(graph, "Add", [scaled, half], INT32), whole], INT32)
+    lowering.bound[made] = 1 << bits
+    return made
+
+
+def total_of_few(lowering: Lowering, softmax: Node) -> str:
+    """Return the sum of 8-bit weights along the last axis, kept as 1: int32, by a product with ones."""
+
+    def make() -> str:
+        terms = lowering.shape(softmax.outputs[0])[-1]
+        ones = lowering.emit.constant(np.ones((terms or 0, 1), np.uint8))
+        weights = digit(lowering, softmax, 1, is_few=True)
+        return lowering.emit.add(softmax.graph, "MatMulInteger", [weights, ones], INT32)
+
+    return lowering.once(("total", softmax.outputs[0]), make)
+
+
+def gathered_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
+    """Pick elements of fixed values, or a term of a softmax."""
+    pick = share_fixed if _is_softmax(lowering, node.inputs[0]) else moved_fixed
+    return pick(lowering, node, name, bits)
+
+
+def gathered_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str | None:
+    """Pick elements of codes; a softmax has none."""
+    return None if _is_softmax(lowering, node.inputs[0]) else moved_code(lowering, node, name, grid)
+
+
+def _is_softmax(lowering: Lowering, name: str) -> bool:
+    source = lowering.chain.producer.get(name)
+    return source is not None and source.op == "Softmax"
+
+
+HANDLERS.fixed["Gather"] = gathered_fixed
+HANDLERS.code["Gather"] = gathered_code
