@@ -9,8 +9,9 @@ pixels = codec.decode(data)
 ```
 """
 
-from mlic.runtime.codec import Codec as Codec
-from mlic.runtime.container import read_metadata as read_metadata
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from mlic.runtime.errors import BackendError as BackendError
 from mlic.runtime.errors import BitstreamError as BitstreamError
 from mlic.runtime.errors import BundleError as BundleError
@@ -22,8 +23,12 @@ from mlic.runtime.errors import MlicError as MlicError
 from mlic.runtime.errors import ShapeError as ShapeError
 from mlic.runtime.errors import TruncatedStreamError as TruncatedStreamError
 from mlic.runtime.errors import UnsupportedStreamError as UnsupportedStreamError
-from mlic.runtime.metadata import Metadata as Metadata
-from mlic.runtime.metadata import Source as Source
+
+if TYPE_CHECKING:
+    from mlic.runtime.codec import Codec as Codec
+    from mlic.runtime.container import read_metadata as read_metadata
+    from mlic.runtime.metadata import Metadata as Metadata
+    from mlic.runtime.metadata import Source as Source
 
 __all__ = [
     "BackendError",
@@ -42,3 +47,13 @@ __all__ = [
     "UnsupportedStreamError",
     "read_metadata",
 ]
+
+if not TYPE_CHECKING:  # a checker would believe that there is any name
+    _HOMES = {"Codec": "codec", "read_metadata": "container", "Metadata": "metadata", "Source": "metadata"}
+
+    def __getattr__(name: str) -> object:
+        # numpy and the rest take a tenth of a second, which a shell that completes `mlic-run enc` should not wait for.
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value

@@ -34,8 +34,12 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
-        with target.open("wb") as file:
-            yield file
+        try:
+            with target.open("wb") as file:
+                yield file
+        except OSError as error:
+            error.filename = error.filename or os.fspath(path)
+            raise
         return
     # Not tempfile: its files are private to the user, these shall have the permissions of any new file.
     temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.tmp")

@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 
 from mlic.runtime.coder import SymbolDecoder
 from mlic.runtime.errors import MlicError
-from mlic.runtime.walk import State, Step, visit
+from mlic.runtime.walk import State, Step, visit, walk
 
 EXTRA_VISITS = 16  # beyond twice the number of steps; a bundle with few steps has to try readings too
 CONFIRMED_AFTER = 2  # steps in a row that agree; one alone may agree where a wrong reading changed hardly anything
@@ -41,6 +41,18 @@ class Branch:
     pick: int
     state: State = field(compare=False)
     decoder: SymbolDecoder = field(compare=False)
+
+
+def straight_walk(steps: Sequence[Step], decoder: SymbolDecoder, state: State) -> tuple[State, SymbolDecoder]:
+    """Visit every step once, for an arithmetic without repair; otherwise as ``decode_walk``.
+
+    Raises:
+        EngineMismatchError: this engine's indexes as a whole are not the encoder's.
+        MlicError: the file is damaged, or a graph failed.
+    """
+    walk(steps, decoder, state)
+    decoder.finish()
+    return state, decoder
 
 
 def decode_walk(steps: Sequence[Step], decoder: SymbolDecoder, state: State) -> tuple[State, SymbolDecoder]:

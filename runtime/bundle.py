@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlic.runtime.arithmetic import INTEGER
 from mlic.runtime.bundle_files import check_graph_files, read_limited
-from mlic.runtime.container import ARITHMETICS
+from mlic.runtime.certificate import MAX_BYTES, Certificate, certificate_from_json
 from mlic.runtime.entropy_model import EntropyModel
 from mlic.runtime.errors import BundleError, listed, one_line
 from mlic.runtime.manifest import GraphFile, Manifest
@@ -30,11 +31,13 @@ class Bundle:
         folder: where it lies.
         manifest: what it says about itself.
         entropy: the tables.
+        certificate: of its entropy path; None where that is in floats.
     """
 
     folder: Path
     manifest: Manifest
     entropy: EntropyModel
+    certificate: Certificate | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify_hashes: bool = True) -> Bundle:
@@ -43,7 +46,7 @@ class Bundle:
         Args:
             path: the folder.
             verify_hashes: read every byte of the graphs, to compare their SHA-256 and to see that they refer to no
-                other files; False only for a folder of one's own. The SHA-256 of the tables is always compared.
+                other files; False only for a folder of one's own. Those of tables and certificate are always compared.
 
         Raises:
             BundleError: files are missing, damaged or outside the folder, the manifest or the tables are
@@ -53,10 +56,6 @@ class Bundle:
         folder = Path(path)
         manifest = read_manifest(folder)
         where = f"bundle {manifest.name}"
-        if manifest.arithmetic not in ARITHMETICS.values():
-            raise BundleError(
-                f"{where}: arithmetic {manifest.arithmetic!r}; this reader knows {', '.join(ARITHMETICS.values())}"
-            )
         if problems := wiring_problems(manifest):
             raise BundleError(f"{where}: {listed(problems)}")
         files = [(form.path, form.sha256) for graph in manifest.graphs.values() for form in graph.forms]
@@ -66,7 +65,7 @@ class Bundle:
             raise BundleError(
                 f"{where}: tables have {len(entropy.z)} rows of z; the manifest has {manifest.z_channels} channels"
             )
-        return cls(folder, manifest, entropy)
+        return cls(folder, manifest, entropy, _read_certificate(where, folder, manifest))
 
     def path_of(self, graph: GraphFile) -> Path:
         """Return where a graph's file lies: that of its plain form, from which engines find the other."""
@@ -81,7 +80,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     where = f"bundle {folder}"
     if not folder.is_dir():
-        raise BundleError(f"{where}: there is no such folder")
+        raise BundleError(f"{where}: there is no such folder; name one that mlic-export made")
+    if not os.path.lexists(folder / MANIFEST_NAME):
+        raise BundleError(f"{where}: there is no {MANIFEST_NAME} in it; name a folder that mlic-export made")
     text = read_limited(where, folder, MANIFEST_NAME, MAX_MANIFEST_BYTES)
     try:
         return manifest_from_json(text)
@@ -90,9 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _read_tables(where: str, folder: Path, path: str, sha256: str) -> EntropyModel:
-    data = read_limited(where, folder, path, MAX_TABLES_BYTES)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise BundleError(f"{where}: SHA-256 differs from the manifest's: {path}")
+    data = _read_hashed(where, folder, path, sha256, MAX_TABLES_BYTES)
     try:
         tables = arrays_from_npz(data, MAX_UNPACKED_BYTES)
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
@@ -101,3 +100,21 @@ def _read_tables(where: str, folder: Path, path: str, sha256: str) -> EntropyMod
         return EntropyModel.from_arrays(tables)
     except BundleError as error:
         raise BundleError(f"{where}: {error}") from error
+
+
+def _read_certificate(where: str, folder: Path, manifest: Manifest) -> Certificate | None:
+    if manifest.arithmetic != INTEGER.name:
+        return None
+    assert manifest.certificate is not None  # wiring.py asks for it
+    data = _read_hashed(where, folder, manifest.certificate.path, manifest.certificate.sha256, MAX_BYTES)
+    try:
+        return certificate_from_json(data, manifest)
+    except BundleError as error:
+        raise BundleError(f"{where}: {error}") from error
+
+
+def _read_hashed(where: str, folder: Path, path: str, sha256: str, limit: int) -> bytes:
+    data = read_limited(where, folder, path, limit)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BundleError(f"{where}: SHA-256 differs from the manifest's: {path}")
+    return data

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from mlic.runtime.arrays import Float32Array
 from mlic.runtime.backends.base import Backend, Graph
-from mlic.runtime.backtrack import decode_walk
+from mlic.runtime.backtrack import decode_walk, straight_walk
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.coder import Models, Substreams, SymbolDecoder, SymbolEncoder
 from mlic.runtime.container import Bitstream
 from mlic.runtime.errors import UnsupportedStreamError
 from mlic.runtime.image import Frame
+from mlic.runtime.proof import Proof
 from mlic.runtime.syndrome import Change
 from mlic.runtime.walk import State, Step, walk
 
@@ -41,16 +42,25 @@ class DecodedLatent(NamedTuple):
 class Chain:
     """The entropy path of a model on an engine; may be used from several threads at once.
 
+    Args:
+        bundle: the model.
+        backend: what runs its ``h_s``, steps and ``finish``.
+        graphs: of the bundle.
+
     Attributes:
         bundle: the model.
         steps: in coding order.
         models: of its tables, shared by all coders.
+        proof: that the engine may be trusted with the model's files.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, graphs: Mapping[str, Graph]) -> None:
         self.bundle = bundle
-        self.steps = [Step(step, graphs[step.graph]) for step in bundle.manifest.steps]
-        self.models = Models(bundle.entropy)
+        self.models = Models(bundle.entropy, bundle.manifest.arithmetic)
+        arithmetic = self.models.indexing.arithmetic
+        self.steps = [Step(step, graphs[step.graph], arithmetic) for step in bundle.manifest.steps]
+        self.proof = Proof(bundle, backend, graphs)
+        self._decode_walk = decode_walk if self.models.indexing.repairs else straight_walk
         self._backend = backend
         self._h_s = graphs["h_s"]
         self._finish = graphs["finish"]
@@ -69,8 +79,10 @@ class Chain:
             progress: called with the name of each graph of the walk, and ``coder``.
 
         Raises:
+            EngineMismatchError: the engine does not compute what the bundle's certificate says.
             BackendError: the graph failed.
         """
+        self.proof.require()
         chain = [self._h_s.spec, *(step.graph.spec for step in self.steps), self._finish.spec]
         state = State(chain, {"z_symbols": z_symbols}, progress)
         state.run(self._h_s)
@@ -93,6 +105,7 @@ class Chain:
             progress: called with the name of each stage before it begins.
 
         Raises:
+            EngineMismatchError: the engine does not compute what the bundle's certificate says.
             BackendError: a graph failed or gave values that cannot be coded.
         """
         coder = SymbolEncoder(self.models)
@@ -110,18 +123,19 @@ class Chain:
 
         Raises:
             BitstreamError: the file is damaged or of another model.
-            EngineMismatchError: this engine's scale indexes differ from the encoder's beyond repair.
+            EngineMismatchError: this engine's table indexes differ from the encoder's beyond repair, or it does not
+                compute what the bundle's certificate says.
             BackendError: a graph failed.
         """
         assert stream.grid is None
         self.check(stream)
         frame = Frame.around(stream.height, stream.width, self.bundle.manifest.padding)
         padded = (frame.padded_height, frame.padded_width)
-        step_sizes = [math.prod(step.graph.spec.outputs[step.spec.scales].concrete(*padded)) for step in self.steps]
+        step_sizes = [math.prod(step.graph.spec.outputs[step.spec.means].concrete(*padded)) for step in self.steps]
         progress("coder")
         coder = SymbolDecoder(self.models, stream, step_sizes, self._backend.granted)
         state = self.begin(coder.code_z(self._z_spec.concrete(*padded)), progress)
-        state, coder = decode_walk(self.steps, coder, state)
+        state, coder = self._decode_walk(self.steps, coder, state)
         return DecodedLatent(frame, self.finish(state), coder.changes)
 
     def check(self, stream: Bitstream) -> None:
@@ -132,9 +146,12 @@ class Chain:
         """
         manifest = self.bundle.manifest
         if stream.model_id != manifest.model_id:
+            theirs = ours = ""
+            if stream.arithmetic != manifest.arithmetic:  # perhaps two bundles of one checkpoint
+                theirs, ours = f", arithmetic {stream.arithmetic}", f", arithmetic {manifest.arithmetic}"
             raise UnsupportedStreamError(
-                f"the file is of model {stream.model_id.hex()}; "
-                f"bundle {manifest.name} is model {manifest.model_id.hex()}",
+                f"the file is of model {stream.model_id.hex()}{theirs}; "
+                f"bundle {manifest.name} is model {manifest.model_id.hex()}{ours}; name the bundle that wrote it",
                 offset=8,
             )
         if stream.arithmetic != manifest.arithmetic:

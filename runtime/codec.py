@@ -12,16 +12,18 @@ import numpy as np
 from mlic.runtime import container
 from mlic.runtime.arrays import Array, Float32Array, UInt8Array
 from mlic.runtime.backends import Backend, LazyGraph, open_backend
+from mlic.runtime.backends.base import chain_engine, granted_to
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.chain import DecodedLatent, Progress, silent
-from mlic.runtime.container import MAX_LATENT_PIXELS, MAX_PIXELS, Bitstream
+from mlic.runtime.choices import MAX_PIXELS
+from mlic.runtime.container import MAX_LATENT_PIXELS, Bitstream
 from mlic.runtime.errors import BundleError, ShapeError, UnsupportedStreamError
 from mlic.runtime.image import frame_within
-from mlic.runtime.metadata import Metadata
+from mlic.runtime.metadata import Metadata, check_metadata
 from mlic.runtime.overlap import overlapped
 from mlic.runtime.pictures import pixels_from
 from mlic.runtime.pipeline import Analysed, Pipeline, Region
-from mlic.runtime.shipped import bundle_for, shipped_bundle
+from mlic.runtime.shipped import bundle_for, bundle_path, shipped_bundle
 from mlic.runtime.tracing import replay, trace
 from mlic.runtime.transforms import TILE_PIXELS
 
@@ -51,9 +53,11 @@ class Codec:
     Attributes:
         bundle: the model.
         backend: the engine.
+        chain_backend: the engine of the entropy path; another one perhaps if the bundle is integer (``chain_engine``).
         max_pixels: as given; padded, a picture may have four times as many.
 
     Raises:
+        BackendError: no engine is installed that could run an integer bundle's entropy path.
         ShapeError: ``tile_pixels`` or ``latent_pixels`` is too small for any picture.
     """
 
@@ -68,10 +72,12 @@ class Codec:
         self.bundle = bundle
         self.backend = backend
         self.max_pixels = max_pixels
+        self.chain_backend = backend if bundle.certificate is None else chain_engine(backend)
         self._graphs = {
-            name: LazyGraph(backend, bundle.path_of(graph), graph) for name, graph in bundle.manifest.graphs.items()
+            name: LazyGraph(self.backend_of(name), bundle.path_of(file), file)
+            for name, file in bundle.manifest.graphs.items()
         }
-        self._pipeline = Pipeline(bundle, backend, self._graphs, tile_pixels, latent_pixels)
+        self._pipeline = Pipeline(bundle, self.chain_backend, self._graphs, tile_pixels, latent_pixels)
 
     @classmethod
     def load(
@@ -87,7 +93,8 @@ class Codec:
         """Open a bundle on an engine.
 
         Args:
-            bundle: the folder; default: the model of ``quality`` that ships with the package.
+            bundle: the folder, or the text ``integer`` for the integer bundle that ships (``./integer`` is a folder);
+                default: the model of ``quality`` that ships with the package.
             backend: an engine's name, as ``open_backend`` takes it, or an opened engine.
             threads: for each graph; default: as many as the process may use. Ignored for an opened engine.
             max_pixels: refuse larger pictures, in both directions.
@@ -103,7 +110,7 @@ class Codec:
         """
         if bundle is not None and quality is not None:
             raise BundleError(f"quality {quality} chooses among the models that ship; bundle {bundle} has its own")
-        opened = Bundle.open(shipped_bundle(quality) if bundle is None else bundle)
+        opened = Bundle.open(shipped_bundle(quality) if bundle is None else bundle_path(bundle))
         engine = open_backend(backend, threads) if isinstance(backend, str) else backend
         return cls(opened, engine, max_pixels, tile_pixels, latent_pixels)
 
@@ -126,8 +133,7 @@ class Codec:
         Raises:
             TruncatedStreamError: the file ends early.
             CorruptStreamError: the file is damaged.
-            UnsupportedStreamError: it is no ``.mlic`` file, of a newer version, too large, or of none of the models
-                that ship.
+            UnsupportedStreamError: it is no ``.mlic`` file, newer, too large, or of none of the models that ship.
             BundleError: the bundle is missing, incomplete or inconsistent.
             BackendError: the engine is unknown or not installed.
         """
@@ -144,6 +150,7 @@ class Codec:
             decode: open what decoding needs.
 
         Raises:
+            EngineMismatchError: the engine fails an integer bundle's certificate.
             BackendError: the engine refuses a graph.
         """
         needed = {"h_s", *(step.graph for step in self.bundle.manifest.steps)}
@@ -152,6 +159,19 @@ class Codec:
         for name, graph in self._graphs.items():
             if name in needed:
                 graph.open()
+        self._pipeline.chain.proof.require()
+
+    def prove(self) -> None:
+        """Run an integer bundle's certificate, even if the engine is known to pass; nothing for other bundles.
+
+        Raises:
+            MlicError: as ``proof.Proof.run``.
+        """
+        self._pipeline.chain.proof.run()
+
+    def backend_of(self, graph: str) -> Backend:
+        """Return the engine that runs a graph, by its name."""
+        return self.chain_backend if self.bundle.manifest.graphs[graph].spec.exact else self.backend
 
     def num_encode_stages(self, height: int, width: int) -> int:
         """Return how often ``encode`` reports progress for a picture of this size, in pixels."""
@@ -171,13 +191,12 @@ class Codec:
         Encoding the same picture twice on one machine gives the same bytes.
 
         Args:
-            image: uint8 [H, W, 3], uint8 [H, W] for grey, or a Pillow image (turned upright, made opaque
-                RGB).
+            image: uint8 [H, W, 3], uint8 [H, W] for grey, or a Pillow image (turned upright, made opaque RGB).
             metadata: to store; default: a Pillow image's own. Orientations in it become 1, since ``image`` is upright
                 or is turned so, and what the image shows about its source is added (``[H, W]`` is grey).
-            progress: called with the name of each stage before it begins: a graph's name, ``image`` (pixels
-                to planes), ``coder`` (table indexes and symbols) or ``container`` (bytes of the file);
-                ``num_encode_stages`` times in all. What it raises ends the call.
+            progress: called with the name of each stage before it begins: a graph's name, ``image`` (pixels to planes),
+                ``coder`` (table indexes and symbols) or ``container`` (bytes of the file); ``num_encode_stages`` times
+                in all. What it raises ends the call.
 
         Returns:
             The contents of a ``.mlic`` file.
@@ -185,6 +204,7 @@ class Codec:
         Raises:
             ShapeError: the array has another dtype or shape, or is larger than ``max_pixels``.
             ImageError: the Pillow image cannot be converted, or a part of the metadata is too large.
+            EngineMismatchError: the engine does not compute what an integer bundle's certificate says.
             BackendError: a graph failed or gave values that cannot be coded.
 
         Warns:
@@ -243,9 +263,8 @@ class Codec:
             ShapeError: the region does not lie in the picture.
             TruncatedStreamError: the file ends early.
             CorruptStreamError: the file is damaged.
-            UnsupportedStreamError: it is no ``.mlic`` file, is of another model or a newer version, or larger
-                than ``max_pixels``.
-            EngineMismatchError: this engine's scale indexes differ from the encoder's beyond repair.
+            UnsupportedStreamError: it is no ``.mlic`` file, of another model, a newer version, or too large.
+            EngineMismatchError: this engine's table indexes differ beyond repair, or it fails the certificate.
             BackendError: a graph failed.
         """
         progress("container")
@@ -295,8 +314,7 @@ class Codec:
         """Decompress only as far as the latent; for tests and for comparing engines.
 
         Returns:
-            float32 [1, M, padded height / 16, padded width / 16], equal to ``trace(...)["y_hat"]`` on the
-            same engine.
+            float32 [1, M, padded height / 16, padded width / 16]; ``trace(...)["y_hat"]`` on the same engine.
 
         Raises:
             MlicError: as ``decode``.
@@ -323,8 +341,8 @@ class Codec:
         """Run the encoder and keep everything on the way.
 
         Returns:
-            ``y`` float32 [1, M, h, w]; ``z_symbols`` int32 [1, N, h/4, w/4]; ``scales`` and ``means``
-            (float32), ``indexes`` (uint8) and ``symbols`` (int32), lists of one array a step in coding order;
+            ``y`` float32 [1, M, h, w]; ``z_symbols`` int32 [1, N, h/4, w/4]; ``scales`` (not of integer bundles) and
+            ``means`` (float32), ``indexes`` (uint8) and ``symbols`` (int32), lists of one array a step in coding order;
             ``y_hat`` float32 [1, M, h, w].
 
         Raises:
@@ -338,7 +356,7 @@ class Codec:
             )
         return trace(self._pipeline.chain, *self._pipeline.analyse(pixels))
 
-    def replay(self, z_symbols: Array, symbols: Sequence[Array]) -> list[Float32Array]:
+    def replay(self, z_symbols: Array, symbols: Sequence[Array]) -> list[Array]:
         """Run the chain with symbols that are known, as a decoder would, and return the scales.
 
         On two engines, this gives what they would compare: see ``trace`` for the symbols.
@@ -348,7 +366,7 @@ class Codec:
             symbols: whole numbers, one array a step.
 
         Returns:
-            float32, one array a step, of the shape of its symbols.
+            float32, one array a step, of the shape of its symbols; uint8, the indexes, of an integer bundle.
 
         Raises:
             BackendError: a graph failed, or an array does not fit.
@@ -366,7 +384,7 @@ class Codec:
             "model_id": manifest.model_id.hex(),
             "arithmetic": manifest.arithmetic,
             "engine": manifest.engine,
-            "backend": self.backend.granted,
+            "backend": granted_to(self.backend, self.chain_backend),
             "steps": len(manifest.steps),
             "open_graphs": [name for name, graph in self._graphs.items() if graph.is_open],
         }
@@ -375,10 +393,10 @@ class Codec:
         pixels, stored = pixels_from(image, self.max_pixels, metadata)
         height, width = pixels.shape[:2]
         frame_within(height, width, self.bundle.manifest.padding, self.max_pixels, ShapeError)
+        check_metadata(stored)  # what is wrong with it is said before the work begins
         return pixels, stored
 
     def _read(self, data: bytes) -> Bitstream:
         stream = container.read(data, self.max_pixels, max(MAX_LATENT_PIXELS, self._pipeline.latent_pixels))
-        padding = self.bundle.manifest.padding
-        frame_within(stream.height, stream.width, padding, self.max_pixels, UnsupportedStreamError)
+        frame_within(stream.height, stream.width, self.bundle.manifest.padding, self.max_pixels, UnsupportedStreamError)
         return stream

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from copy import copy
 from typing import NamedTuple
@@ -11,23 +10,39 @@ from typing import NamedTuple
 import numpy as np
 
 from mlic.runtime.ans import AnsDecoder, AnsEncoder, RowModels
-from mlic.runtime.arrays import Array, Float32Array, UInt8Array
+from mlic.runtime.arithmetic import FLOAT32_SYNDROME, INTEGER
+from mlic.runtime.arrays import Array, Float32Array
 from mlic.runtime.container import Bitstream
 from mlic.runtime.entropy_model import PRECISION_BITS, EntropyModel, integers_from_floats, quantize
-from mlic.runtime.errors import BackendError, CorruptStreamError, EngineMismatchError, MlicError
+from mlic.runtime.errors import CorruptStreamError, MlicError
 from mlic.runtime.escape import MAX_BITS, EscapeReader, EscapeWriter
+from mlic.runtime.indexing import ExactIndexing, Indexing
 from mlic.runtime.manifest import StepSpec
-from mlic.runtime.syndrome import Change, SyndromeReader, SyndromeWriter
+from mlic.runtime.repaired_indexes import RepairedIndexing, require_finite
+from mlic.runtime.syndrome import Change
 
 # A symbol takes 24 bits at most, at frequency 1, and rounding in the coder's state far less than one more.
 MAX_SYMBOL_BITS = PRECISION_BITS + 1
 
 
 class Models:
-    """The entropy model and constriction's models of its rows, shared by all coders of a codec."""
+    """What all coders of a codec share.
 
-    def __init__(self, entropy: EntropyModel) -> None:
+    Args:
+        entropy: the tables.
+        arithmetic: by which indexes come about, a name of ``arithmetic.ARITHMETICS``.
+
+    Attributes:
+        entropy: as given.
+        y: constriction's models of the rows of y.
+        z: of those of z.
+        indexing: how indexes come about.
+    """
+
+    def __init__(self, entropy: EntropyModel, arithmetic: str = FLOAT32_SYNDROME.name) -> None:
         self.entropy = entropy
+        exact = arithmetic == INTEGER.name
+        self.indexing: Indexing = ExactIndexing(len(entropy.y)) if exact else RepairedIndexing(entropy)
         self.y = RowModels(entropy.y)
         self.z = RowModels(entropy.z)
 
@@ -37,7 +52,7 @@ class Substreams(NamedTuple):
 
     latents: bytes
     escapes: bytes
-    syndromes: bytes
+    checks: bytes
 
 
 class SymbolEncoder:
@@ -47,7 +62,7 @@ class SymbolEncoder:
         self._models = models
         self._ans = AnsEncoder()
         self._escapes = EscapeWriter()
-        self._syndromes = SyndromeWriter()
+        self._checks = models.indexing.writer()
 
     def code_z(self, z_symbols: Float32Array) -> Float32Array:
         """Encode z; call it first.
@@ -68,30 +83,30 @@ class SymbolEncoder:
         self._escapes.add(raws)
         return symbols.astype(np.float32)
 
-    def code(
-        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
-    ) -> Float32Array:
+    def code(self, step: StepSpec, given: Array, means: Float32Array, part: Float32Array | None) -> Float32Array:
         """Encode one step; see ``Coder.code``.
 
         Raises:
-            BackendError: scales or means are not finite, or a symbol is too large to be coded.
+            BackendError: scales or means are not finite, an index is beyond the tables, or a symbol is too large to be
+                coded.
         """
         assert part is not None
         means = np.asarray(means)
-        _require_finite(step, scales=scales, means=means)
-        indexes = self._models.entropy.build_indexes(scales)
+        if not np.isfinite(means).all():
+            require_finite(step.graph, means=means)
+        indexes = self._models.indexing.indexes(step.graph, given)
         symbols = quantize(part, means, f"graph {step.graph}")
         rows = indexes.reshape(-1)
         slots, raws = self._models.entropy.y.slots_from_symbols(symbols.reshape(-1), rows)
         self._ans.add(self._models.y, slots, rows)
         self._escapes.add(raws)
-        self._syndromes.add(indexes)
+        self._checks.add(indexes)
         return symbols.astype(np.float32)
 
     def finish(self) -> Substreams:
         """Return everything coded."""
         words = self._ans.finish()
-        return Substreams(words.astype("<u4").tobytes(), self._escapes.finish(), self._syndromes.finish())
+        return Substreams(words.astype("<u4").tobytes(), self._escapes.finish(), self._checks.finish())
 
 
 class SymbolDecoder:
@@ -118,26 +133,23 @@ class SymbolDecoder:
 
     def __init__(self, models: Models, stream: Bitstream, step_sizes: Sequence[int], engine: str) -> None:
         self._models = models
-        self._syndromes = SyndromeReader(stream.syndromes, step_sizes, models.entropy.scale_table)
+        where = f"engine {engine}, arithmetic {stream.arithmetic}"
+        self._indexes = models.indexing.reader(stream.checks, step_sizes, where)
         self._ans = AnsDecoder(np.frombuffer(stream.latents, dtype="<u4").astype(np.uint32))
         self._stream = stream
         self._num_symbols = sum(step_sizes)  # of the steps; those of z come to it
         self._escapes = EscapeReader(b"")  # that of the file once its size is known to be possible
-        self._where = f"engine {engine}, arithmetic {stream.arithmetic}"
-        self._step = 0
-        self._checksum = 0
-        self._suspect: str | None = None  # what differed first since the last step that agreed
         self.pick = 0
-        self.agreed = True
-        self.cost = 0.0
-        self.next_cost: float | None = None
-        self.changes: tuple[Change, ...] = ()
+        self.agreed, self.cost = self._indexes.agreed, self._indexes.cost
+        self.next_cost: float | None = self._indexes.next_cost
+        self.changes: tuple[Change, ...] = self._indexes.changes
 
     def fork(self) -> SymbolDecoder:
         """Return a decoder that goes on from here on its own."""
         other = copy(self)
         other._ans = self._ans.fork()
         other._escapes = copy(self._escapes)
+        other._indexes = copy(self._indexes)
         return other
 
     def code_z(self, shape: tuple[int, ...]) -> Float32Array:
@@ -161,25 +173,23 @@ class SymbolDecoder:
         symbols = self._models.entropy.z.symbols_from_slots(slots, rows, self._escapes.take)
         return symbols.reshape(shape).astype(np.float32)
 
-    def code(
-        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
-    ) -> Float32Array:
+    def code(self, step: StepSpec, given: Array, means: Float32Array, part: Float32Array | None) -> Float32Array:
         """Decode one step; see ``Coder.code``.
 
         Raises:
-            BackendError: scales are not finite.
+            BackendError: scales are not finite, or an index is beyond the tables.
             EngineMismatchError: the indexes are not the encoder's, and there is no reading ``pick``.
             CorruptStreamError: an escaped value is impossible.
         """
         assert part is None
-        _require_finite(step, scales=scales)
-        indexes = self._encoder_indexes(step.graph, scales)
-        self._checksum = zlib.crc32(indexes.data, self._checksum)
-        self._step += 1
+        reader = self._indexes
+        indexes = reader.read(step.graph, given, self.pick)
+        self.agreed, self.cost, self.next_cost = reader.agreed, reader.cost, reader.next_cost
+        self.changes = reader.changes
         rows = indexes.reshape(-1)
         slots = self._ans.take(self._models.y, rows)
         symbols = self._models.entropy.y.symbols_from_slots(slots, rows, self._escapes.take)
-        return symbols.reshape(scales.shape).astype(np.float32)
+        return symbols.reshape(given.shape).astype(np.float32)
 
     def finish(self) -> None:
         """Check that everything was used up and all indexes agree.
@@ -188,8 +198,7 @@ class SymbolDecoder:
             CorruptStreamError: symbols or escapes are left over.
             EngineMismatchError: the indexes as a whole are not the encoder's.
         """
-        if not self._syndromes.all_agree(self._checksum):
-            raise self._mismatch("the whole picture: the scale indexes differ from the encoder's")
+        self._indexes.finish()
         self._ans.finish()
         self._escapes.finish()
 
@@ -203,34 +212,7 @@ class SymbolDecoder:
             An EngineMismatchError that names the first step of those that differed, if the last steps before the
             failure did; otherwise ``failure``.
         """
-        if self._suspect is None or isinstance(failure, EngineMismatchError):
-            return failure
-        mismatch = self._mismatch(self._suspect)
-        mismatch.__cause__ = failure
-        return mismatch
-
-    def _encoder_indexes(self, graph: str, scales: Float32Array) -> UInt8Array:
-        indexes = self._models.entropy.build_indexes(scales)
-        wrong = self._syndromes.wrong_chunks(self._step, indexes)
-        self.agreed = not wrong and not self.pick
-        self.next_cost = None
-        if self.agreed:
-            self._suspect = None
-            return indexes
-        if wrong and self._suspect is None:
-            count = self._syndromes.count(self._step)
-            self._suspect = f"{graph}: {len(wrong)} of {count} chunks of scale indexes differ from the encoder's"
-        reading = self._syndromes.reading(self._step, graph, indexes, scales, wrong, self.pick)
-        if reading is None:
-            raise self._mismatch(self._suspect or f"{graph}: no other reading of the scale indexes")
-        if reading.next_cost is not None:
-            self.next_cost = self.cost + reading.next_cost
-        self.cost += reading.cost
-        self.changes += reading.changes
-        return reading.indexes
-
-    def _mismatch(self, what: str) -> EngineMismatchError:
-        return EngineMismatchError(f"{what} beyond repair ({self._where})")
+        return self._indexes.blame(failure)
 
 
 def _channel_rows(shape: tuple[int, ...]) -> Array:
@@ -244,9 +226,3 @@ def _require_at_most(name: str, data: bytes, bits: int) -> None:
     most = bits // 8 + 8
     if len(data) > most:
         raise CorruptStreamError(f"{name} has {len(data)} bytes; the symbols of this picture take at most {most}")
-
-
-def _require_finite(step: StepSpec, **arrays: Float32Array) -> None:
-    for name, values in arrays.items():
-        if not np.isfinite(values).all():
-            raise BackendError(f"graph {step.graph}: {name} hold NaN or infinite values")

@@ -3,21 +3,21 @@
     offset  size  field
     0       4     magic: MLIC
     4       1     version: 1
-    5       1     arithmetic of the entropy path: 1 = float32 with syndromes
+    5       1     arithmetic of the entropy path: 1 = float32 with syndromes, 2 = integer
     6       2     flags: reserved, zero
     8       8     model_id
     16      4     width in pixels, 1..2^20
     20      4     height in pixels, 1..2^20
     24      ...   chunks
 
-A chunk is uint32 length, four ASCII letters, contents. An upper-case first letter means critical: a reader
-that does
+A chunk is uint32 length, four ASCII letters, contents. An upper-case first letter means critical: a reader that does
 not know it refuses the file; others are skipped. No name occurs twice. In this order:
 
     LATS    uint32 words of the ANS coder (ans.py): z, then the steps in coding order
     ESCP    bits of the values outside their table (escape.py); absent if there are none
-    SYND    checksums of the scale indexes (syndrome.py)
-    GRID    instead of the three above: the picture's cells, each a file of its own (grid.py)
+    SYND    checksums of the scale indexes (syndrome.py); in files of arithmetic 1 alone
+    CHCK    uint32 CRC-32 of the indexes of all steps, in coding order; instead of SYND, in files of arithmetic 2 alone
+    GRID    instead of those above: the picture's cells, each a file of its own (grid.py)
     iccp    zlib-compressed ICC profile; optional, as are the next three (metadata.py)
     exif    zlib-compressed EXIF, from its TIFF header on
     xmpd    zlib-compressed XMP packet
@@ -35,22 +35,24 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 
+from mlic.runtime import arithmetic
+from mlic.runtime.choices import MAX_PIXELS
 from mlic.runtime.errors import CorruptStreamError, TruncatedStreamError, UnsupportedStreamError
 from mlic.runtime.grid import Grid, grid_bytes, read_grid
 from mlic.runtime.metadata import CHUNKS, NO_METADATA, Metadata, chunks_from_metadata, metadata_from_chunks
 
 MAGIC = b"MLIC"
 VERSION = 1
-ARITHMETICS = {1: "float32-syndrome"}
+ARITHMETICS = {one.code: one.name for one in arithmetic.ARITHMETICS.values()}
 MAX_SIDE = 1 << 20
-MAX_PIXELS = 1 << 28  # 268 megapixels; 0.8 GB of pixels
 MAX_LATENT_PIXELS = 1 << 26  # 67 megapixels, of a picture or of a cell; the chain holds 40 to 60 bytes for each
 MAX_CHUNKS = 1024  # names differ, so that there could be millions
 
 _HEADER = struct.Struct("<4sBBH8sII")
 _CHUNK = struct.Struct("<I4s")
 _CRC = struct.Struct("<I")
-_CODED = (b"LATS", b"ESCP", b"SYND")  # the chunks of a picture in one latent, and all that a cell may have
+_CHECKS = tuple(one.chunk for one in arithmetic.ARITHMETICS.values())  # a file has the one of its arithmetic
+_CODED = (b"LATS", b"ESCP", *_CHECKS)  # the chunks of a picture in one latent, and all that a cell may have
 _ORDER = (*_CODED, b"GRID", *CHUNKS)
 _FOREIGN = (  # first bytes, or (from byte 4 on) those of an ISO media file
     (0, b"\x89PNG", "a PNG picture"),
@@ -95,14 +97,14 @@ class Bitstream(Header):
     Attributes:
         latents: contents of ``LATS``, a multiple of 4 bytes.
         escapes: contents of ``ESCP``, empty if there is none.
-        syndromes: contents of ``SYND``.
+        checks: contents of ``SYND``, or of ``CHCK`` where the arithmetic is integer.
         metadata: what goes with the picture.
         grid: contents of ``GRID``; the three above are empty then. None for a picture in one latent.
     """
 
     latents: bytes
     escapes: bytes
-    syndromes: bytes
+    checks: bytes
     metadata: Metadata = NO_METADATA
     grid: Grid | None = None
 
@@ -153,15 +155,16 @@ def _read(data: bytes, max_pixels: int, max_latent_pixels: int, is_cell: bool) -
     if stored != computed:
         raise CorruptStreamError(f"checksum is {stored:08x}, the contents have {computed:08x}", offset=end - _CRC.size)
     header = _header(data, max_pixels)
+    own = arithmetic.ARITHMETICS[header.arithmetic].chunk
     names = [name for name, _, _ in chunks]
     if is_cell and (strangers := [name.decode() for name in names if name not in _CODED]):
-        raise CorruptStreamError(f"a cell holds {', '.join(strangers)}; expected LATS, ESCP and SYND alone")
+        raise CorruptStreamError(f"a cell holds {', '.join(strangers)}; expected LATS, ESCP and {own.decode()} alone")
     if b"GRID" not in names and header.width * header.height > max_latent_pixels:
         raise UnsupportedStreamError(
             f"{header.width} x {header.height} pixels in one latent; the limit is {max_latent_pixels} (latent_pixels)",
             offset=16,
         )
-    contents = _known_chunks(data, chunks)
+    contents = _known_chunks(data, chunks, own)
     grid = None
     if b"GRID" in contents:
         read_cell = partial(_read, max_pixels=max_pixels, max_latent_pixels=max_latent_pixels, is_cell=True)
@@ -179,7 +182,7 @@ def _read(data: bytes, max_pixels: int, max_latent_pixels: int, is_cell: bool) -
         header.arithmetic,
         latents=latents,
         escapes=escapes,
-        syndromes=contents.get(b"SYND", b""),
+        checks=contents.get(own, b""),
         metadata=metadata_from_chunks(contents),
         grid=grid,
     )
@@ -220,15 +223,17 @@ def _check_kind(data: bytes) -> None:
                 raise UnsupportedStreamError(f"this is {name}, not a .mlic file", offset=0)
         raise UnsupportedStreamError(f"not a .mlic file: it begins with {magic!r}", offset=0)
     if len(data) > 4 and data[4] != VERSION:
-        raise UnsupportedStreamError(f"file version {data[4]}; this reader knows version {VERSION}", offset=4)
+        newer = "; install a newer mlic-deploy" if data[4] > VERSION else ""
+        raise UnsupportedStreamError(f"file version {data[4]}; this reader knows version {VERSION}{newer}", offset=4)
     if len(data) < _HEADER.size:
         raise TruncatedStreamError(f"header needs {_HEADER.size} bytes, got {len(data)}", offset=len(data))
 
 
 def _header(data: bytes, max_pixels: int) -> Header:
-    _, _, arithmetic, flags, model_id, width, height = _HEADER.unpack_from(data)
-    if arithmetic not in ARITHMETICS:
-        raise UnsupportedStreamError(f"arithmetic {arithmetic}; this reader knows {ARITHMETICS}", offset=5)
+    _, _, code, flags, model_id, width, height = _HEADER.unpack_from(data)
+    if code not in ARITHMETICS:
+        known = ", ".join(f"{number} ({name})" for number, name in ARITHMETICS.items())
+        raise UnsupportedStreamError(f"arithmetic {code}; this reader knows {known}", offset=5)
     if flags:
         raise UnsupportedStreamError(f"flags {flags:#06x}; this reader knows none", offset=6)
     for side, value, offset in (("width", width, 16), ("height", height, 20)):
@@ -238,7 +243,7 @@ def _header(data: bytes, max_pixels: int) -> Header:
         raise UnsupportedStreamError(
             f"picture of {width} x {height} pixels; the limit is {max_pixels} (max_pixels)", offset=16
         )
-    return Header(model_id, width, height, ARITHMETICS[arithmetic])
+    return Header(model_id, width, height, ARITHMETICS[code])
 
 
 def _frame(data: bytes) -> tuple[list[tuple[bytes, int, int]], int]:
@@ -271,8 +276,8 @@ def _frame(data: bytes) -> tuple[list[tuple[bytes, int, int]], int]:
     return chunks, position
 
 
-def _known_chunks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> dict[bytes, bytes]:
-    """Return the contents of the chunks that this version knows."""
+def _known_chunks(data: bytes, chunks: list[tuple[bytes, int, int]], checks: bytes) -> dict[bytes, bytes]:
+    """Return the contents of the chunks that this version knows; ``checks`` is the chunk of the file's arithmetic."""
     contents: dict[bytes, bytes] = {}
     seen: set[bytes] = set()
     last = -1
@@ -293,8 +298,13 @@ def _known_chunks(data: bytes, chunks: list[tuple[bytes, int, int]]) -> dict[byt
     if b"GRID" in contents:
         if coded := [name.decode() for name in _CODED if name in contents]:
             raise CorruptStreamError(f"GRID stands beside {', '.join(coded)}; expected one or the other")
-    elif missing := [name.decode() for name in (b"LATS", b"SYND") if name not in contents]:
+        return contents
+    if missing := [name.decode() for name in (b"LATS", checks) if name not in contents]:
         raise CorruptStreamError(f"chunks are missing: {', '.join(missing)}")
+    if foreign := [name.decode() for name in _CHECKS if name != checks and name in contents]:
+        raise CorruptStreamError(f"{', '.join(foreign)} stands in a file that has {checks.decode()}; expected one")
+    if checks == arithmetic.INTEGER.chunk and len(contents[checks]) != _CRC.size:
+        raise CorruptStreamError(f"CHCK has {len(contents[checks])} bytes; expected {_CRC.size}")
     return contents
 
 
@@ -303,7 +313,8 @@ def _coded_chunks(stream: Bitstream) -> list[bytes]:
     if stream.grid is not None:
         return [_chunk(b"GRID", grid_bytes(stream.grid, write))]
     escapes = [_chunk(b"ESCP", stream.escapes)] if stream.escapes else []
-    return [_chunk(b"LATS", stream.latents), *escapes, _chunk(b"SYND", stream.syndromes)]
+    checks = _chunk(arithmetic.ARITHMETICS[stream.arithmetic].chunk, stream.checks)
+    return [_chunk(b"LATS", stream.latents), *escapes, checks]
 
 
 def _chunk(name: bytes, contents: bytes) -> bytes:

@@ -55,7 +55,7 @@ class GraphRefusedError(BackendError):
 
 
 class EngineMismatchError(MlicError):
-    """This engine's scale indexes differ from the encoder's beyond repair."""
+    """This engine's table indexes differ from the encoder's beyond repair, or it fails a bundle's certificate."""
 
 
 class ShapeError(MlicError, ValueError):

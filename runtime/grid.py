@@ -10,7 +10,7 @@ Contents of the chunk ``GRID``, all numbers little-endian:
 Cells are no larger than the picture, rounded up to a multiple of 64. Those at the right and at the lower edge are as
 much smaller as the picture asks for. There are two at least. Each has
 its own header, with the picture's model_id and arithmetic and its own width and height, its own chunks ``LATS``,
-``ESCP`` and ``SYND`` and no others, and its own checksum.
+``ESCP`` and ``SYND`` (``CHCK`` where the arithmetic is integer) and no others, and its own checksum.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mlic.runtime.arrays import Array, UInt8Array
 from mlic.runtime.atomic import atomic_file
-from mlic.runtime.container import MAX_PIXELS
+from mlic.runtime.choices import MAX_PIXELS
+from mlic.runtime.container import MAGIC
 from mlic.runtime.errors import ImageError, ImageWarning, one_line
 from mlic.runtime.image_metadata import exif_of_tiff, info_from, metadata_of, usable_profile, warn, writer_options
 from mlic.runtime.metadata import NO_METADATA, Metadata, Source
@@ -86,12 +87,16 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_
     """
     name = "the picture" if hasattr(source, "read") else os.fspath(source)
     try:
+        if _begins_with(source, MAGIC):  # which Pillow would read with our plug-in
+            raise ImageError("is a .mlic file already; decode it first to encode it anew")
         with Image.open(_limited(source, BYTES_BESIDE + BYTES_A_PIXEL * max_pixels)) as image:
             return picture_from_pil(image, max_pixels)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not a picture in a known format") from error
+        raise ImageError(
+            f"{name}: not a picture in a known format; expected one that Pillow reads, such as PNG, JPEG, WebP or TIFF"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"{name}: too many pixels; the limit is {max_pixels}, that of Pillow {Image.MAX_IMAGE_PIXELS}"
@@ -115,6 +120,14 @@ def pillow_reads(max_pixels: int) -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def _begins_with(source: str | os.PathLike[str] | BinaryIO, magic: bytes) -> bool:
+    """Say whether a file begins so; not asked of what can be read only once, such as pipes."""
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_file():
+        with Path(source).open("rb") as file:
+            return file.read(len(magic)) == magic
+    return False
 
 
 def picture_from_pil(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Picture:

@@ -17,7 +17,7 @@ Dim = int | str
 
 FORMAT = "mlic-bundle"
 FORMAT_VERSION = 1
-DTYPES = ("float32", "float16", "int32", "int64", "uint8")
+DTYPES = ("float32", "float16", "int32", "int64", "uint8", "int8")
 
 _DIM = re.compile(r"(height|width)(?:/([1-9][0-9]{0,8}))?")
 
@@ -27,7 +27,7 @@ class TensorSpec:
     """Type and shape of one graph input or output.
 
     Attributes:
-        dtype: numpy name: ``float32``, ``float16``, ``int32``, ``int64``, ``uint8``.
+        dtype: numpy name: ``float32``, ``float16``, ``int32``, ``int64``, ``uint8``, ``int8``.
         shape: integers, or ``height/16`` and the like in terms of the *padded* picture.
     """
 
@@ -47,7 +47,7 @@ class GraphSpec:
         name: ``g_a``, ``h_a``, ``h_s``, ``step_00``…, ``finish``, ``g_s``.
         inputs: in the order of the graph's arguments.
         outputs: in the order of the graph's results.
-        exact: True on the entropy path (strict fp32), False where any precision will do.
+        exact: True on the entropy path (strict fp32, or integers), False where any precision will do.
     """
 
     name: str
@@ -61,7 +61,8 @@ class StepSpec:
     """What lies between two uses of the entropy coder.
 
     Attributes:
-        graph: ``step_NN``, the graph whose ``scales_NN`` and ``means_NN`` code this step's ``symbols_NN``.
+        graph: ``step_NN``, the graph whose ``scales_NN``, or ``indexes_NN``, and ``means_NN`` code this step's
+            ``symbols_NN``.
         channels: first and one past the last channel of y.
         positions: checkerboard half, or all positions.
     """
@@ -206,6 +207,19 @@ DEFAULT_SIZES = SizeRange()
 
 
 @dataclass(frozen=True)
+class CertificateFile:
+    """Where a bundle's certificate lies (``certificate.py``).
+
+    Attributes:
+        path: relative to the bundle, with ``/``.
+        sha256: of the file, lower-case hex.
+    """
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The parsed ``manifest.json``.
 
@@ -224,6 +238,7 @@ class Manifest:
         graphs: by name.
         steps: in coding order.
         sizes: of pictures that built engines are for; the default where the file names none.
+        certificate: by which engines prove that they compute the entropy path; None where it is in floats.
         details: everything else that the file holds: ``widths``, ``provenance`` and keys of later versions.
     """
 
@@ -241,6 +256,7 @@ class Manifest:
     graphs: dict[str, GraphFile]
     steps: tuple[StepSpec, ...]
     sizes: SizeRange = DEFAULT_SIZES
+    certificate: CertificateFile | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -7,12 +7,13 @@ import re
 from typing import Any, TypeVar, get_args
 
 from mlic.runtime.container import MAX_SIDE
-from mlic.runtime.errors import BundleError, listed, one_line
+from mlic.runtime.errors import BundleError, listed
 from mlic.runtime.manifest import (
     DEFAULT_SIZES,
     DTYPES,
     FORMAT,
     FORMAT_VERSION,
+    CertificateFile,
     Dim,
     GraphFile,
     GraphForm,
@@ -26,9 +27,9 @@ from mlic.runtime.manifest import (
     Tiling,
     parse_dim,
 )
+from mlic.runtime.strict_json import value_from_json
 
 # A manifest may come from anybody: what it asks for in numbers is bounded here, far above any known model.
-MAX_DEPTH = 32  # of objects and lists in one another
 MAX_TEXT = 1024  # characters
 MAX_GRAPHS = 1024
 MAX_STEPS = 512
@@ -43,7 +44,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODEL_ID = re.compile(r"[0-9a-f]{16}")
 _MODELLED = {
     "format", "format_version", "name", "architecture", "variant", "model_id", "arithmetic", "engine",
-    "padding", "latent", "tables", "graphs", "steps", "sizes",
+    "padding", "latent", "tables", "graphs", "steps", "sizes", "certificate",
 }  # fmt: skip
 
 
@@ -57,17 +58,13 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         BundleError: not JSON, not a bundle's manifest, of a newer version, or with wrong entries, all of them
             listed.
     """
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"manifest.json is not JSON: {one_line(error)}") from error
-    if _is_deeper(value, MAX_DEPTH):
-        raise BundleError(f"manifest.json: objects and lists lie more than {MAX_DEPTH} deep in one another")
+    value = value_from_json(text, "manifest.json")
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise BundleError(f"manifest.json is not the manifest of a bundle: its format is not {FORMAT!r}")
     version = value.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise BundleError(f"bundle format version {version!r}; this reader knows 1 to {FORMAT_VERSION}")
+        newer = "; install a newer mlic-deploy" if type(version) is int and version > FORMAT_VERSION else ""
+        raise BundleError(f"bundle format version {version!r}; this reader knows 1 to {FORMAT_VERSION}{newer}")
     root = _Object(value, "", problems := [])
     latent, tables, padding = root.object("latent"), root.object("tables"), root.object("padding")
     model_id = root.text("model_id", _MODEL_ID)
@@ -91,6 +88,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         graphs={graph.spec.name: graph for graph in graphs},
         steps=tuple(_step(entry) for entry in root.objects("steps", MAX_STEPS)),
         sizes=_sizes(root.object("sizes")) if "sizes" in value else DEFAULT_SIZES,
+        certificate=_certificate(root.object("certificate")) if "certificate" in value else None,
         details={key: entry for key, entry in value.items() if key not in _MODELLED},
     )
     if len(manifest.graphs) < len(graphs):
@@ -137,27 +135,10 @@ def json_from_manifest(manifest: Manifest) -> str:
             for step in manifest.steps
         ],
         **_json_from_sizes(manifest.sizes),
+        **_json_from_certificate(manifest.certificate),
         **manifest.details,
     }
     return json.dumps(value, indent=1) + "\n"
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _is_deeper(value: object, limit: int) -> bool:
-    """Tell whether objects and lists lie deeper in one another; level by level, for recursion has limits too."""
-    level = [value]
-    for _ in range(limit + 1):
-        level = [
-            child
-            for entry in level
-            for child in (entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ())
-        ]
-        if not level:
-            return False
-    return True
 
 
 class _Object:
@@ -233,6 +214,10 @@ def _form(entry: _Object) -> GraphForm:
     return GraphForm(entry.text("path"), entry.text("sha256", _SHA256))
 
 
+def _certificate(entry: _Object) -> CertificateFile:
+    return CertificateFile(entry.text("path"), entry.text("sha256", _SHA256))
+
+
 def _tiling(entry: _Object) -> Tiling:
     tiling = Tiling(entry.number("multiple", 1, MAX_MULTIPLE), entry.number("halo", 0, MAX_SIDE))
     if tiling.halo % tiling.multiple:
@@ -306,6 +291,10 @@ def _json_from_sizes(sizes: SizeRange) -> dict[str, Any]:
 
 def _json_from_symmetric(form: GraphForm | None) -> dict[str, Any]:
     return {} if form is None else {"symmetric": {"path": form.path, "sha256": form.sha256}}
+
+
+def _json_from_certificate(file: CertificateFile | None) -> dict[str, Any]:
+    return {} if file is None else {"certificate": {"path": file.path, "sha256": file.sha256}}
 
 
 def _json_from_tiling(tiling: Tiling | None) -> dict[str, Any]:

@@ -67,22 +67,30 @@ class Metadata:
 NO_METADATA = Metadata()
 
 
+def check_metadata(metadata: Metadata) -> None:
+    """Check that metadata can be written.
+
+    Raises:
+        ImageError: the profile, EXIF or XMP is empty or larger than its limit.
+    """
+    for contents, limit, what in (
+        (metadata.icc_profile, MAX_ICC_BYTES, "ICC profile"),
+        (metadata.exif, MAX_EXIF_BYTES, "EXIF"),
+        (metadata.xmp, MAX_XMP_BYTES, "XMP"),
+    ):
+        if contents is not None and not 1 <= len(contents) <= limit:
+            raise ImageError(f"{what} of {len(contents)} bytes; expected 1 to {limit}")
+
+
 def chunks_from_metadata(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     """Return name and contents of each chunk, in the order of the file.
 
     Raises:
         ImageError: the profile, EXIF or XMP is empty or larger than its limit.
     """
-    chunks = []
-    for name, contents, limit, what in (
-        (b"iccp", metadata.icc_profile, MAX_ICC_BYTES, "ICC profile"),
-        (b"exif", metadata.exif, MAX_EXIF_BYTES, "EXIF"),
-        (b"xmpd", metadata.xmp, MAX_XMP_BYTES, "XMP"),
-    ):
-        if contents is not None:
-            if not 1 <= len(contents) <= limit:
-                raise ImageError(f"{what} of {len(contents)} bytes; expected 1 to {limit}")
-            chunks.append((name, zlib.compress(contents, 9)))
+    check_metadata(metadata)
+    parts = ((b"iccp", metadata.icc_profile), (b"exif", metadata.exif), (b"xmpd", metadata.xmp))
+    chunks = [(name, zlib.compress(contents, 9)) for name, contents in parts if contents is not None]
     if source := metadata.source & _KNOWN:
         chunks.append((b"orig", bytes([source])))
     return chunks

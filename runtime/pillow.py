@@ -35,13 +35,14 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from mlic.runtime import container
 from mlic.runtime.backends import Backend
 from mlic.runtime.bundle import read_manifest
+from mlic.runtime.choices import MAX_PIXELS, QUALITIES
 from mlic.runtime.codec import Codec
-from mlic.runtime.container import MAGIC, MAX_PIXELS, MAX_SIDE
+from mlic.runtime.container import MAGIC, MAX_SIDE
 from mlic.runtime.errors import MlicError, UnsupportedStreamError
 from mlic.runtime.image_files import picture_with
 from mlic.runtime.image_metadata import info_from
 from mlic.runtime.metadata import Metadata
-from mlic.runtime.shipped import QUALITIES, bundle_for, shipped_bundle
+from mlic.runtime.shipped import bundle_for, bundle_path, shipped_bundle
 
 FORMAT = "MLIC"
 MIME_TYPE = "image/x-mlic"
@@ -70,11 +71,11 @@ class _Codecs:
         """Return a codec, opened if it is not yet; one that came opened stays what it is."""
         if isinstance(model, Codec):
             return model
-        key = (Path(model).resolve(), engine)
+        key = (bundle_path(model).resolve(), engine)
         with self._lock:
             if key not in self._opened:
                 # Pillow has a limit of its own, which ``Image.open`` and ``_save`` see to.
-                self._opened[key] = Codec.load(model, *engine, max_pixels=MAX_SIDE * MAX_SIDE)
+                self._opened[key] = Codec.load(key[0], *engine, max_pixels=MAX_SIDE * MAX_SIDE)
             return self._opened[key]
 
     def reading(self, model_id: bytes) -> Codec:
@@ -102,7 +103,7 @@ def register(model: Model | None = None, backend: str | Backend = "auto", thread
     if model is None:
         _codecs.engine = engine
         return
-    manifest = model.bundle.manifest if isinstance(model, Codec) else read_manifest(Path(model))
+    manifest = model.bundle.manifest if isinstance(model, Codec) else read_manifest(bundle_path(model))
     _codecs.models[manifest.model_id] = (model, engine)
 
 

@@ -38,8 +38,8 @@ class Pipeline:
 
     Args:
         bundle: the model.
-        backend: the engine.
-        graphs: of the bundle on the engine.
+        backend: the engine of the entropy path.
+        graphs: of the bundle, on their engines.
         tile_pixels: what one run of a transform may compute.
         latent_pixels: larger pictures are cut into cells.
 
@@ -103,8 +103,10 @@ class Pipeline:
             analysed: of the picture, if that is known and it is one latent.
 
         Raises:
+            EngineMismatchError: as ``Chain.encode``.
             BackendError: a graph failed or gave values that cannot be coded.
         """
+        self.chain.proof.require()  # before the work, not after it
         manifest = self._manifest
         height, width = pixels.shape[:2]
         if self.is_one_latent(pixels):
@@ -149,7 +151,7 @@ class Pipeline:
         Raises:
             ShapeError: the region does not lie in the picture.
             BitstreamError: the file is damaged or of another model.
-            EngineMismatchError: this engine's scale indexes differ from the encoder's beyond repair.
+            EngineMismatchError: as ``Chain.decode``.
             BackendError: a graph failed.
         """
         asked = region_box(stream, region)

@@ -10,7 +10,7 @@ import numpy as np
 from mlic.runtime.arrays import Array, Float32Array, Int32Array, UInt8Array
 from mlic.runtime.chain import Chain
 from mlic.runtime.coder import SymbolEncoder
-from mlic.runtime.entropy_model import EntropyModel
+from mlic.runtime.indexing import Indexing
 from mlic.runtime.manifest import StepSpec
 from mlic.runtime.walk import Coder, walk
 
@@ -18,12 +18,13 @@ from mlic.runtime.walk import Coder, walk
 def trace(chain: Chain, y: Float32Array, z_symbols: Float32Array) -> dict[str, Any]:
     """Encode latents and keep everything on the way; see ``Codec.trace``."""
     coder = SymbolEncoder(chain.models)
-    tracer = SymbolTracer(coder, chain.bundle.entropy)
+    indexing = chain.models.indexing
+    tracer = SymbolTracer(coder, indexing)
     state = walk(chain.steps, tracer, chain.begin(coder.code_z(z_symbols)), y)
     return {
         "y": y,
         "z_symbols": z_symbols.astype(np.int32),
-        "scales": tracer.scales,
+        indexing.arithmetic.given: tracer.given,
         "means": tracer.means,
         "indexes": tracer.indexes,
         "symbols": tracer.symbols,
@@ -31,60 +32,56 @@ def trace(chain: Chain, y: Float32Array, z_symbols: Float32Array) -> dict[str, A
     }
 
 
-def replay(chain: Chain, z_symbols: Array, symbols: Sequence[Array]) -> list[Float32Array]:
-    """Run the chain with symbols that are known and return the scales; see ``Codec.replay``."""
+def replay(chain: Chain, z_symbols: Array, symbols: Sequence[Array]) -> list[Array]:
+    """Run the chain with symbols that are known and return the scales or indexes; see ``Codec.replay``."""
     coder = SymbolReplayer(symbols)
     walk(chain.steps, coder, chain.begin(z_symbols.astype(np.float32)))
-    return coder.scales
+    return coder.given
 
 
 class SymbolTracer:
     """Passes everything on to another coder and keeps a copy.
 
     Attributes:
-        scales: float32, one array a step.
+        given: what the steps gave beside means, one array a step: float32 scales, or uint8 indexes.
         means: float32.
         indexes: uint8.
         symbols: int32.
     """
 
-    def __init__(self, coder: Coder, entropy: EntropyModel) -> None:
+    def __init__(self, coder: Coder, indexing: Indexing) -> None:
         self._coder = coder
-        self._entropy = entropy
-        self.scales: list[Float32Array] = []
+        self._indexing = indexing
+        self.given: list[Array] = []
         self.means: list[Float32Array] = []
         self.indexes: list[UInt8Array] = []
         self.symbols: list[Int32Array] = []
 
-    def code(
-        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
-    ) -> Float32Array:
+    def code(self, step: StepSpec, given: Array, means: Float32Array, part: Float32Array | None) -> Float32Array:
         """Code one step with the other coder; see ``Coder.code``."""
-        symbols = self._coder.code(step, scales, means, part)
-        self.scales.append(scales)
+        symbols = self._coder.code(step, given, means, part)
+        self.given.append(given)
         self.means.append(np.asarray(means))
-        self.indexes.append(self._entropy.build_indexes(scales))
+        self.indexes.append(self._indexing.indexes(step.graph, given))
         self.symbols.append(symbols.astype(np.int32))
         return symbols
 
 
 class SymbolReplayer:
-    """Hands out symbols that are known and keeps the scales, so that engines can be compared on one picture.
+    """Hands out symbols that are known and keeps what the steps give, so that engines can be compared on one picture.
 
     Args:
         symbols: whole numbers of any dtype, one array a step.
 
     Attributes:
-        scales: float32, one array a step.
+        given: one array a step: float32 scales, or uint8 indexes.
     """
 
     def __init__(self, symbols: Sequence[Array]) -> None:
         self._symbols = iter(symbols)
-        self.scales: list[Float32Array] = []
+        self.given: list[Array] = []
 
-    def code(
-        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
-    ) -> Float32Array:
-        """Keep the scales and return the next symbols; see ``Coder.code``."""
-        self.scales.append(scales)
+    def code(self, step: StepSpec, given: Array, means: Float32Array, part: Float32Array | None) -> Float32Array:
+        """Keep what was given and return the next symbols; see ``Coder.code``."""
+        self.given.append(given)
         return next(self._symbols).astype(np.float32)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from mlic.runtime.arithmetic import FLOAT32_SYNDROME, Arithmetic
 from mlic.runtime.arrays import Array, Float32Array, Tensors
 from mlic.runtime.backends.base import Graph
 from mlic.runtime.checkerboard import part_of_y
@@ -25,24 +26,30 @@ class Step:
 
     Attributes:
         spec: names, channels and positions.
-        graph: gives the scales and means.
+        graph: gives the means, and scales or indexes.
+        arithmetic: tells which of the two.
+        given: name of that output.
     """
 
     spec: StepSpec
     graph: Graph
+    arithmetic: Arithmetic = FLOAT32_SYNDROME
+    given: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "given", self.arithmetic.output(self.spec))
 
 
 class Coder(Protocol):
     """One direction of the entropy coder."""
 
-    def code(
-        self, step: StepSpec, scales: Float32Array, means: Float32Array, part: Float32Array | None
-    ) -> Float32Array:
+    def code(self, step: StepSpec, given: Array, means: Float32Array, part: Float32Array | None) -> Float32Array:
         """Encode or decode one step's symbols.
 
         Args:
             step: whose turn it is.
-            scales: float32 [1, C, H, W or W/2], standard deviations, any sign.
+            given: [1, C, H, W or W/2], what the arithmetic has: float32 scales, standard deviations of any sign, or
+                uint8 indexes of table rows.
             means: float32, same shape; may still lie on a device, and only an encoder needs them.
             part: float32, same shape: the step's part of y when encoding; None when decoding.
 
@@ -121,10 +128,11 @@ def visit(step: Step, coder: Coder, state: State, y: Float32Array | None = None)
     """Visit one step: run its graph, code its symbols, and keep them; see ``walk``."""
     outputs = state.run(step.graph)
     spec = step.spec
-    scales = np.asarray(outputs[spec.scales])  # what lies on a device is waited for and copied when it is looked at
+    # What lies on a device is waited for and copied when it is looked at.
+    given = np.asarray(outputs[step.given])
     state.begin("coder")
     part = None if y is None else part_of_y(y, spec.channels, spec.positions)
-    state.put(spec.symbols, coder.code(spec, scales, outputs[spec.means], part))
+    state.put(spec.symbols, coder.code(spec, given, outputs[spec.means], part))
 
 
 def needed_after(chain: Sequence[GraphSpec]) -> list[frozenset[str]]:

@@ -5,6 +5,7 @@ Every array is made before it is taken, and every value of y is coded once.
 
 from __future__ import annotations
 
+from mlic.runtime.arithmetic import ARITHMETICS, INTEGER
 from mlic.runtime.backends.base import shape_text
 from mlic.runtime.manifest import Dim, GraphSpec, Manifest, StepSpec, TensorSpec
 
@@ -19,6 +20,9 @@ def wiring_problems(manifest: Manifest) -> list[str]:
     Args:
         manifest: as parsed; its graphs may be incomplete.
     """
+    arithmetic = ARITHMETICS.get(manifest.arithmetic)
+    if arithmetic is None:
+        return [f"arithmetic {manifest.arithmetic!r:.40}; this reader knows {', '.join(ARITHMETICS)}"]
     names = ["g_a", "h_a", "h_s", *dict.fromkeys(step.graph for step in manifest.steps), "finish", "g_s"]
     if missing := [name for name in names if name not in manifest.graphs]:
         return [f"graphs are missing: {', '.join(missing)}"]
@@ -43,11 +47,14 @@ def wiring_problems(manifest: Manifest) -> list[str]:
             problems.append(f"step {number} has graph {step.graph}; expected step_{number:02d}")
         problems += _advance(graphs[step.graph], state)
         part = _part(step)
-        problems += _gives(graphs[step.graph], {step.scales: part, step.means: part})
+        given = TensorSpec(arithmetic.dtype, part.shape)
+        problems += _gives(graphs[step.graph], {arithmetic.output(step): given, step.means: part})
         state[step.symbols] = part
     problems += _advance(graphs["finish"], state)
     problems += _gives(graphs["finish"], {"y_hat": y})
     problems += _coverage(manifest)
+    if arithmetic is INTEGER and manifest.certificate is None:
+        problems.append("there is no certificate, by which engines prove that they compute integers exactly")
     problems += [
         f"graph {name} is not exact; the entropy path has to be" for name in names[2:-1] if not graphs[name].exact
     ]

@@ -13,11 +13,15 @@ import pytest
 
 from mlic.runtime.codec import Codec
 from tests.commands import run
+from tests.integer_bundle import build_integer_bundle
 from tests.tiny_bundle import build_tiny_bundle
 
 if TYPE_CHECKING:
     from tests.small_model import SmallBundle
 
+
+# No test writes into the user's home, and none depends on what is there; those of the cache turn it on.
+os.environ["MLIC_CERTIFICATE_CACHE"] = "off"
 
 # A shell starts what it runs in the background with SIGINT ignored, and children inherit that; tests that interrupt
 # commands need it to be as in a terminal.
@@ -33,6 +37,16 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def codec(bundle_folder: Path) -> Codec:
     return Codec.load(bundle_folder, threads=1)
+
+
+@pytest.fixture(scope="session")
+def integer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_integer_bundle(tmp_path_factory.mktemp("bundle") / "integer")
+
+
+@pytest.fixture(scope="session")
+def integer_codec(integer_folder: Path) -> Codec:
+    return Codec.load(integer_folder, threads=1)
 
 
 @pytest.fixture

@@ -50,6 +50,10 @@ class Setup:
         graph = dataclasses.replace(graph, spec=dataclasses.replace(graph.spec, **changes))
         return self.backend.open(self.bundle.path_of(graph), graph)
 
+    def bytes_of_latent(self) -> int:
+        """Return how many bytes y has, for a picture of the tests' size."""
+        return 4 * int(np.prod(self.bundle.manifest.graphs["g_a"].spec.outputs["y"].concrete(HEIGHT, WIDTH)))
+
     def bytes_of(self, kind: str) -> int:
         """Return how many bytes the chain's arrays of one kind have, for a picture of the tests' size."""
         specs = self.bundle.manifest.graphs["h_a"].spec

@@ -29,7 +29,7 @@ SCALES = 16
 GAIN = 24.0  # one unit of y is 1/24 of the range of a block's mean
 TAIL = 3.0  # rows end here, in standard deviations; narrow, so that ordinary pictures escape
 
-_STEPS: Sequence[tuple[tuple[int, int], Positions]] = (
+STEPS: Sequence[tuple[tuple[int, int], Positions]] = (
     ((0, 2), "anchor"),
     ((0, 2), "nonanchor"),
     ((2, 4), "anchor"),
@@ -80,7 +80,7 @@ def build_tiny_bundle(
         tables_path="tables.npz",
         tables_sha256=hashlib.sha256((folder / "tables.npz").read_bytes()).hexdigest(),
         graphs=graphs,
-        steps=tuple(_step_spec(index) for index in range(len(_STEPS))),
+        steps=tuple(step_spec(index) for index in range(len(STEPS))),
         details={"widths": {"N": Z_CHANNELS, "M": Y_CHANNELS}, "provenance": {"tools": {"mlic": "tests"}}},
     )
     (folder / "manifest.json").write_text(json_from_manifest(manifest))
@@ -121,7 +121,7 @@ def _arrays(prefix: str, rows: list[np.ndarray], offsets: list[int]) -> dict[str
     }
 
 
-class _Builder:
+class Builder:
     """Collects the nodes and constants of one graph."""
 
     def __init__(self, spec: GraphSpec) -> None:
@@ -163,10 +163,10 @@ class _Builder:
             first, second = second, first
         return self.op("Where", self._even_rows(values), first, second)
 
-    def unsqueeze(self, packed: str, positions: Positions) -> str:
+    def unsqueeze(self, packed: str, positions: Positions, dtype: type = np.float32) -> str:
         """Spread a half: [1, C, h, w/2] -> [1, C, h, w], zeros elsewhere."""
         even = self._even_rows(packed)
-        zero = np.zeros((), np.float32)
+        zero = np.zeros((), dtype)
         columns = [self.op("Where", even, packed, zero), self.op("Where", even, zero, packed)]
         if positions == "anchor":
             columns.reverse()
@@ -184,40 +184,40 @@ class _Builder:
 
 def _graphs(rng: np.random.Generator) -> list[tuple[GraphSpec, bytes]]:
     x = TensorSpec("float32", (1, 3, "height", "width"))
-    y, z, hyper = _latent(Y_CHANNELS, 16), _latent(Z_CHANNELS, 64), _latent(HYPER, 16)
+    y, z, hyper = latent(Y_CHANNELS, 16), latent(Z_CHANNELS, 64), latent(HYPER, 16)
     patterns = _patterns()
 
-    g_a = _Builder(GraphSpec("g_a", {"x": x}, {"y": y}, exact=False))
+    g_a = Builder(GraphSpec("g_a", {"x": x}, {"y": y}, exact=False))
     g_a.op("Conv", "x", patterns * np.float32(GAIN / 256), out="y", strides=[16, 16])
-    h_a = _Builder(GraphSpec("h_a", {"y": y}, {"z_symbols": z}, exact=False))
+    h_a = Builder(GraphSpec("h_a", {"y": y}, {"z_symbols": z}, exact=False))
     pooled = h_a.op("AveragePool", "y", kernel_shape=[4, 4], strides=[4, 4])
     mix = rng.normal(0, 0.3, (Z_CHANNELS, Y_CHANNELS, 1, 1)).astype(np.float32)
     h_a.op("Round", h_a.op("Conv", pooled, mix), out="z_symbols")
-    h_s = _Builder(GraphSpec("h_s", {"z_symbols": z}, {"hyper": hyper}, exact=True))
+    h_s = Builder(GraphSpec("h_s", {"z_symbols": z}, {"hyper": hyper}, exact=True))
     up = rng.normal(0, 0.4, (Z_CHANNELS, HYPER, 4, 4)).astype(np.float32)
     h_s.op("ConvTranspose", "z_symbols", up, out="hyper", strides=[4, 4])
-    g_s = _Builder(GraphSpec("g_s", {"y_hat": y}, {"x_hat": x}, exact=False))
+    g_s = Builder(GraphSpec("g_s", {"y_hat": y}, {"x_hat": x}, exact=False))
     g_s.op("ConvTranspose", "y_hat", patterns / np.float32(GAIN), out="x_hat", strides=[16, 16])
 
-    builders = [g_a, h_a, h_s, *(_step(index, rng) for index in range(len(_STEPS))), _finish(), g_s]
+    builders = [g_a, h_a, h_s, *(_step(index, rng) for index in range(len(STEPS))), _finish(), g_s]
     return [builder.finish() for builder in builders]
 
 
-def _step(index: int, rng: np.random.Generator) -> _Builder:
+def _step(index: int, rng: np.random.Generator) -> Builder:
     """Return a step: complete what the step before coded, look at it and at hyper, give scales and means."""
-    (first, end), positions = _STEPS[index]
-    spec = _step_spec(index)
-    part = _part(end - first, positions)
-    inputs, outputs = {"hyper": _latent(HYPER, 16)}, {spec.scales: part, spec.means: part}
+    (first, end), positions = STEPS[index]
+    spec = step_spec(index)
+    part = part_of(end - first, positions)
+    inputs, outputs = {"hyper": latent(HYPER, 16)}, {spec.scales: part, spec.means: part}
     if index:
         inputs |= _taken(index)
-        outputs[f"decoded_{index:02d}"] = _latent(_STEPS[index - 1][0][1], 16)
-    builder = _Builder(GraphSpec(spec.graph, inputs, outputs, exact=True))
+        outputs[f"decoded_{index:02d}"] = latent(STEPS[index - 1][0][1], 16)
+    builder = Builder(GraphSpec(spec.graph, inputs, outputs, exact=True))
     seen, seen_channels = "hyper", HYPER
     if index:
         decoded = _complete(builder, index, f"decoded_{index:02d}")
         seen = builder.op("Concat", "hyper", decoded, axis=1)
-        seen_channels += _STEPS[index - 1][0][1]
+        seen_channels += STEPS[index - 1][0][1]
     for name, spread in ((spec.scales, 0.5), (spec.means, 0.3)):
         weights = rng.normal(0, spread / math.sqrt(seen_channels), (end - first, seen_channels, 3, 3))
         full = builder.op("Conv", seen, weights.astype(np.float32), pads=[1, 1, 1, 1])
@@ -227,27 +227,27 @@ def _step(index: int, rng: np.random.Generator) -> _Builder:
     return builder
 
 
-def _finish() -> _Builder:
-    last = len(_STEPS)
-    builder = _Builder(GraphSpec("finish", _taken(last), {"y_hat": _latent(Y_CHANNELS, 16)}, exact=True))
+def _finish() -> Builder:
+    last = len(STEPS)
+    builder = Builder(GraphSpec("finish", _taken(last), {"y_hat": latent(Y_CHANNELS, 16)}, exact=True))
     _complete(builder, last, "y_hat")
     return builder
 
 
 def _taken(index: int) -> dict[str, TensorSpec]:
     """Return what completes the step before ``index``: its symbols and means, and all decoded earlier."""
-    (first, end), positions = _STEPS[index - 1]
-    before = _step_spec(index - 1)
-    taken = {name: _part(end - first, positions) for name in (before.symbols, before.means)}
+    (first, end), positions = STEPS[index - 1]
+    before = step_spec(index - 1)
+    taken = {name: part_of(end - first, positions) for name in (before.symbols, before.means)}
     if index > 1:
-        taken[f"decoded_{index - 1:02d}"] = _latent(_STEPS[index - 2][0][1], 16)
+        taken[f"decoded_{index - 1:02d}"] = latent(STEPS[index - 2][0][1], 16)
     return taken
 
 
-def _complete(builder: _Builder, index: int, out: str) -> str:
+def _complete(builder: Builder, index: int, out: str) -> str:
     """Append the nodes that add the step before ``index`` to what was decoded earlier."""
-    (first, _), positions = _STEPS[index - 1]
-    before = _step_spec(index - 1)
+    (first, _), positions = STEPS[index - 1]
+    before = step_spec(index - 1)
     values = builder.op("Add", before.symbols, before.means)
     if positions != "all":
         values = builder.unsqueeze(values, positions)
@@ -258,17 +258,18 @@ def _complete(builder: _Builder, index: int, out: str) -> str:
         return builder.op("Concat", earlier, values, axis=1, out=out)
     if first == 0:  # the other half of channels that are already there
         return builder.op("Add", earlier, values, out=out)
-    zeros = builder.op("Mul", builder.op("Slice", earlier, *_span(0, first)), np.array(0, np.float32))
+    zeros = builder.op("Mul", builder.op("Slice", earlier, *span(0, first)), np.array(0, np.float32))
     return builder.op("Add", earlier, builder.op("Concat", zeros, values, axis=1), out=out)
 
 
-def _span(first: int, end: int) -> list[np.ndarray]:
+def span(first: int, end: int) -> list[np.ndarray]:
     """Return the arguments by which Slice takes channels."""
     return [np.array([value], np.int64) for value in (first, end, 1)]
 
 
-def _step_spec(index: int) -> StepSpec:
-    return StepSpec(f"step_{index:02d}", *_STEPS[index])
+def step_spec(index: int) -> StepSpec:
+    """Return a step of the table."""
+    return StepSpec(f"step_{index:02d}", *STEPS[index])
 
 
 def _patterns() -> np.ndarray:
@@ -286,14 +287,15 @@ def _patterns() -> np.ndarray:
     return patterns.astype(np.float32)
 
 
-def _latent(channels: int, stride: int) -> TensorSpec:
+def latent(channels: int, stride: int) -> TensorSpec:
+    """Return the type of a map with one position for so many pixels."""
     return TensorSpec("float32", (1, channels, f"height/{stride}", f"width/{stride}"))
 
 
-def _part(channels: int, positions: Positions) -> TensorSpec:
+def part_of(channels: int, positions: Positions) -> TensorSpec:
+    """Return the type of what a step codes."""
     return TensorSpec("float32", (1, channels, "height/16", "width/16" if positions == "all" else "width/32"))
 
 
 def _value(name: str, spec: TensorSpec) -> Any:
-    dtypes = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
-    return helper.make_tensor_value_info(name, dtypes[spec.dtype], spec.shape)
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)), spec.shape)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from mlic.runtime.backends.base import Backend as Backend
 from mlic.runtime.backends.base import Graph as Graph
 from mlic.runtime.backends.base import LazyGraph as LazyGraph
+from mlic.runtime.choices import BACKENDS
 from mlic.runtime.errors import BackendError
-
-NAMES = ("auto", "onnxruntime", "openvino", "cuda", "tensorrt")
 
 
 def open_backend(name: str = "auto", threads: int | None = None) -> Backend:
@@ -43,4 +42,4 @@ def open_backend(name: str = "auto", threads: int | None = None) -> Backend:
         from mlic.runtime.backends.tensorrt import TensorRtBackend  # noqa: PLC0415 - loaded when chosen
 
         return TensorRtBackend()
-    raise BackendError(f"engine {name!r} is unknown; possible: {', '.join(NAMES)}")
+    raise BackendError(f"engine {name!r} is unknown; possible: {', '.join(BACKENDS)}")

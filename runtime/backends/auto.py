@@ -37,7 +37,7 @@ class AutoBackend:
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
-        self._main = _first_installed(threads)
+        self._main = first_installed(threads)
         self._openvino: OpenVinoBackend | None = None
         self._openvino_tried = False
         self._moved: set[str] = set()  # precisions of the transforms that OpenVINO was given
@@ -56,6 +56,10 @@ class AutoBackend:
         """Open one graph; see ``Backend.open``."""
         return self._engine_for(graph).open(path, graph)
 
+    def chain_engine(self) -> Backend:
+        """Return the engine of the entropy path; see ``ChoosesChainEngine``."""
+        return self._main
+
     def _engine_for(self, graph: GraphFile) -> Backend:
         if graph.precision not in ON_OPENVINO or graph.spec.exact or self._main.name == "openvino":
             return self._main
@@ -68,7 +72,12 @@ class AutoBackend:
             return self._openvino
 
 
-def _first_installed(threads: int | None) -> Backend:
+def first_installed(threads: int | None) -> Backend:
+    """Return ONNX Runtime on the CPU, or OpenVINO where that alone is installed.
+
+    Raises:
+        BackendError: neither is, or ``threads`` is less than 1.
+    """
     from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend  # noqa: PLC0415 - loaded when chosen
 
     try:

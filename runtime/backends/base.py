@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mlic.runtime.arrays import Array, Tensors
 from mlic.runtime.errors import BackendError
 from mlic.runtime.forks import reopen_after_fork
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec, parse_dim
+
+MAX_THREADS = 1024  # beyond any processor that latents could keep busy; engines start as many as they are told
 
 
 class Graph(Protocol):
@@ -55,6 +57,46 @@ class Backend(Protocol):
         Raises:
             BackendError: the file cannot be loaded, or names, dtypes, shapes, precision or device differ.
         """
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """An engine that can say all that its results may depend on, so that a proof of it can be remembered."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, version and build of the engine, and settings that may change results."""
+
+
+@runtime_checkable
+class ChoosesChainEngine(Protocol):
+    """An engine that leaves the entropy path of integer bundles to another one."""
+
+    def chain_engine(self) -> Backend:
+        """Return the other engine, or this one where it has to do.
+
+        Raises:
+            BackendError: there is none.
+        """
+
+
+def chain_engine(backend: Backend) -> Backend:
+    """Return what runs the entropy path of an integer bundle whose transforms are on ``backend``.
+
+    It is ONNX Runtime on the CPU where that is installed. Others, such as the engines of tests and comparisons, run it
+    themselves; each has to pass the bundle's certificate.
+
+    Raises:
+        BackendError: there is none.
+    """
+    return backend.chain_engine() if isinstance(backend, ChoosesChainEngine) else backend
+
+
+def granted_to(transforms: Backend, chain: Backend) -> str:
+    """Return what runs a model, for reports: one engine, or those of transforms and chain."""
+    if chain.granted == transforms.granted:
+        return transforms.granted
+    return f"{transforms.granted}; integer chain: {chain.granted}"
 
 
 class LazyGraph:
@@ -172,6 +214,16 @@ def allows_tf32(graph: GraphFile) -> bool:
 def shape_text(shape: tuple[object, ...]) -> str:
     """Return a shape for a message, without quotes: ``[1, 3, height, width]``."""
     return "[" + ", ".join(str(dim) for dim in shape) + "]"
+
+
+def check_threads(threads: int | None) -> None:
+    """Check a number of threads; None leaves it to the engine.
+
+    Raises:
+        BackendError: it is not 1 to ``MAX_THREADS``.
+    """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise BackendError(f"threads is {threads}; expected 1 to {MAX_THREADS}")
 
 
 def usable_cpus() -> int:

@@ -23,16 +23,17 @@ from typing import Any, cast
 import numpy as np
 
 from mlic.runtime.arrays import Array, Tensors
-from mlic.runtime.backends.base import Graph, allows_tf32
+from mlic.runtime.backends.auto import first_installed
+from mlic.runtime.backends.base import Backend, Graph, allows_tf32
 from mlic.runtime.backends.onnxruntime import differences, first_line
 from mlic.runtime.device.array import DeviceArray
-from mlic.runtime.device.probe import probe
+from mlic.runtime.device.probe import device_for_engine
 from mlic.runtime.errors import BackendError
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
 PROVIDER = "CUDAExecutionProvider"
 DEVICE = "cuda"
-EXTRA = "pip uninstall onnxruntime && pip install mlic-deploy[gpu]"  # both are one package under two names
+EXTRA = "pip uninstall onnxruntime && pip install 'mlic-deploy[gpu]'"  # both are one package under two names
 
 
 class CudaBackend:
@@ -45,7 +46,7 @@ class CudaBackend:
     name = "cuda"
 
     def __init__(self) -> None:
-        self._device_name = probe().name
+        self._device_name = device_for_engine().name
         try:
             import onnxruntime  # noqa: PLC0415 - an extra, loaded when chosen
         except ImportError as error:
@@ -63,6 +64,10 @@ class CudaBackend:
     def granted(self) -> str:
         """Engine, version, provider and device."""
         return f"onnxruntime {self._engine.__version__}, {PROVIDER}, {self._device_name}"
+
+    def chain_engine(self) -> Backend:
+        """Return an engine on the CPU; see ``ChoosesChainEngine``."""
+        return first_installed(None)
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph; see ``Backend.open``."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mlic.runtime.arrays import Array, Tensors
-from mlic.runtime.backends.base import Graph, shape_text, symmetric_form, usable_cpus
+from mlic.runtime.backends.base import Backend, Graph, check_threads, shape_text, symmetric_form, usable_cpus
 from mlic.runtime.errors import BackendError
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
@@ -24,7 +24,7 @@ DEVICE = "CPU"
 DYNAMIC_QUANTIZATION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"  # of activations, to the 8 bits of the weights; 0: none
 MAX_DEFAULT_THREADS = 16  # latents are small: more threads than this wait for one another
 
-_DTYPES = {"float32": "f32", "float16": "f16", "int32": "i32", "int64": "i64", "uint8": "u8"}
+_DTYPES = {"float32": "f32", "float16": "f16", "int32": "i32", "int64": "i64", "uint8": "u8", "int8": "i8"}
 
 
 class OpenVinoBackend:
@@ -34,19 +34,19 @@ class OpenVinoBackend:
         threads: of each graph; default: as many as the process may use, at most ``MAX_DEFAULT_THREADS``.
 
     Raises:
-        BackendError: OpenVINO is not installed or cannot be loaded, or ``threads`` is less than 1.
+        BackendError: OpenVINO is not installed or cannot be loaded, or ``threads`` is not 1 to
+            ``MAX_THREADS``.
     """
 
     name = "openvino"
 
     def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise BackendError(f"threads is {threads}; expected 1 or more")
+        check_threads(threads)
         try:
             import openvino  # noqa: PLC0415 - an extra, loaded when chosen
         except ImportError as error:
             raise BackendError(
-                f"cannot load OpenVINO ({error}); install it with: pip install mlic-deploy[openvino]"
+                f"cannot load OpenVINO ({error}); install it with: pip install 'mlic-deploy[openvino]'"
             ) from error
         self._engine: Any = openvino
         self._core = openvino.Core()
@@ -60,6 +60,20 @@ class OpenVinoBackend:
         version = self._engine.__version__.partition("-")[0]
         transforms = "has bf16" if self.has_bf16 else "no bf16"
         return f"openvino {version}, {DEVICE} ({transforms}), {self.threads} threads"
+
+    @property
+    def fingerprint(self) -> str:
+        """See ``Identified``."""
+        return f"{type(self).__qualname__} {self._engine.__version__} {self.granted}"
+
+    def chain_engine(self) -> Backend:
+        """Return ONNX Runtime with as many threads, or this engine without it; see ``ChoosesChainEngine``."""
+        from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend  # noqa: PLC0415 - loaded when needed
+
+        try:
+            return OnnxRuntimeBackend(self.threads)
+        except BackendError:
+            return self
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph; see ``Backend.open``."""

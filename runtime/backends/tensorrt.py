@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mlic.runtime.backends.base import Graph, shape_text
+from mlic.runtime.backends.auto import first_installed
+from mlic.runtime.backends.base import Backend, Graph, shape_text
 from mlic.runtime.backends.tensorrt_flavour import Flavour, installed_flavour, logger_for
 from mlic.runtime.backends.tensorrt_plans import load_or_build
 from mlic.runtime.backends.tensorrt_run import TensorRtGraph
@@ -59,6 +60,10 @@ class TensorRtBackend:
     def granted(self) -> str:
         """Engine, version and device."""
         return f"{self._flavour.name} {self._flavour.version}, {self._lanes.device.name}"
+
+    def chain_engine(self) -> Backend:
+        """Return an engine on the CPU; see ``ChoosesChainEngine``."""
+        return first_installed(None)
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph, building its engine if there is none yet; see ``Backend.open``."""

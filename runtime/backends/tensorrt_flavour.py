@@ -20,7 +20,7 @@ TARGETS = ("tensorrt", "tensorrt-rtx")
 OLDEST = (10, 16)  # of TensorRT; older ones are neither tried nor asked for
 ANY_DEVICE = "any"
 
-EXTRAS = "pip install mlic-deploy[tensorrt], or mlic-deploy[tensorrt-rtx]"
+EXTRAS = "pip install 'mlic-deploy[tensorrt]', or 'mlic-deploy[tensorrt-rtx]'"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def installed_flavour(target: str = "tensorrt") -> Flavour:
             problems.append(f"tensorrt is {version}; expected 10.16 or later")
             continue
         return Flavour(name, version, module)
-    extras = EXTRAS if target == "tensorrt" else "pip install mlic-deploy[tensorrt-rtx]"
+    extras = EXTRAS if target == "tensorrt" else "pip install 'mlic-deploy[tensorrt-rtx]'"
     raise BackendError(f"cannot load TensorRT ({'; '.join(problems)}); install it with: {extras}")
 
 

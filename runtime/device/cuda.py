@@ -9,11 +9,11 @@ import numpy as np
 
 from mlic.runtime.arrays import UInt8Array
 from mlic.runtime.device.device import OutOfDeviceMemoryError
-from mlic.runtime.device.probe import probe
+from mlic.runtime.device.probe import device_for_engine
 from mlic.runtime.errors import BackendError
 
 DEVICE = 0  # the first that CUDA_VISIBLE_DEVICES leaves
-EXTRAS = "pip install mlic-deploy[tensorrt] or mlic-deploy[tensorrt-rtx]"
+EXTRAS = "pip install 'mlic-deploy[tensorrt]' or 'mlic-deploy[tensorrt-rtx]'"
 
 
 class CudaDevice:
@@ -29,7 +29,7 @@ class CudaDevice:
     """
 
     def __init__(self) -> None:
-        info = probe()
+        info = device_for_engine()
         self.name = info.name
         try:
             from cuda.bindings import runtime  # noqa: PLC0415 - an extra, loaded when chosen

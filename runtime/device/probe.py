@@ -81,6 +81,18 @@ def probe() -> DeviceInfo:
     return found
 
 
+def device_for_engine() -> DeviceInfo:
+    """Return the GPU for an engine; where there is none, the error names engines that need none.
+
+    Raises:
+        BackendError: as ``probe``.
+    """
+    try:
+        return probe()
+    except BackendError as error:
+        raise BackendError(f"{error}; the engines onnxruntime and openvino need none") from error
+
+
 @functools.cache
 def _ask_once(library: str) -> DeviceInfo | str:
     return ask(library)

@@ -195,6 +195,6 @@ def test_a_failure_after_a_correction_names_the_corrected_step(models):
 
 def test_symbols_left_over_are_corrupt_where_all_indexes_agreed(models):
     stream, _ = encode(models, Chain())
-    damaged = Bitstream(bytes(8), 64, 64, "float32-syndrome", b"\1\0\0\0" * 9 + stream.latents, b"", stream.syndromes)
+    damaged = Bitstream(bytes(8), 64, 64, "float32-syndrome", b"\1\0\0\0" * 9 + stream.latents, b"", stream.checks)
     with pytest.raises(CorruptStreamError):
         decode(models, Chain(), damaged)

@@ -27,7 +27,7 @@ def test_a_missing_folder_and_a_missing_manifest(folder, tmp_path):
     refused(tmp_path / "none", "there is no such folder")
     refused(folder / "manifest.json", "there is no such folder")
     (folder / "manifest.json").unlink()
-    refused(folder, "cannot read manifest.json: No such file")
+    refused(folder, "there is no manifest.json in it; name a folder that mlic-export made")
 
 
 def test_missing_files_are_listed_together(folder):
@@ -88,8 +88,8 @@ def test_a_newer_format_is_refused(folder):
 
 
 def test_an_unknown_arithmetic_is_refused(folder):
-    edit(folder, lambda value: value.update(arithmetic="integer"))
-    refused(folder, "arithmetic 'integer'; this reader knows float32-syndrome")
+    edit(folder, lambda value: value.update(arithmetic="decimal"))
+    refused(folder, "bundle tiny-0: arithmetic 'decimal'; this reader knows float32-syndrome, integer")
 
 
 def test_wiring_is_checked(folder):

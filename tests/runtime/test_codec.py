@@ -26,6 +26,7 @@ from mlic.runtime.errors import (
     UnsupportedStreamError,
 )
 from mlic.runtime.manifest import Padding
+from mlic.runtime.metadata import MAX_XMP_BYTES
 from tests.tiny_bundle import build_tiny_bundle
 
 SIDES = [1, 2, 15, 16, 17, 63, 64, 65, 100, 127, 128, 129, 130]
@@ -358,3 +359,11 @@ def test_padding_may_not_make_many_pixels_of_few(bundle_folder):
         codec.encode(row)
     codec.max_pixels = 70_016 * 16
     assert codec.decode(data).shape == row.shape
+
+
+@pytest.mark.parametrize("metadata", [Metadata(b""), Metadata(xmp=bytes(MAX_XMP_BYTES + 1))])
+def test_metadata_that_cannot_be_written_is_refused_before_the_work_begins(codec, make_photo, metadata):
+    stages = []
+    with pytest.raises(ImageError, match=f"bytes; expected 1 to {MAX_XMP_BYTES}"):
+        codec.encode(make_photo(8, 8), metadata, stages.append)
+    assert not stages

@@ -116,7 +116,7 @@ def test_a_latent_that_cannot_be_coded_is_an_error_and_not_clipped(models, value
 def test_a_tracer_keeps_what_passes(models, entropy):
     z, scales, means, parts = make_case(7)
     encoder = SymbolEncoder(models)
-    tracer = SymbolTracer(encoder, entropy)
+    tracer = SymbolTracer(encoder, models.indexing)
     encoder.code_z(z)
     for step, *arrays in zip(STEPS, scales, means, parts, strict=True):
         tracer.code(step, *arrays)

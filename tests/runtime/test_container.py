@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlic.runtime.container import MAX_CHUNKS, MAX_PIXELS, Bitstream, Header, read, read_header, read_metadata, write
+from mlic.runtime.choices import MAX_PIXELS
+from mlic.runtime.container import MAX_CHUNKS, Bitstream, Header, read, read_header, read_metadata, write
 from mlic.runtime.errors import (
     BitstreamError,
     CorruptStreamError,
@@ -26,7 +27,7 @@ SMALL = Bitstream(
     arithmetic="float32-syndrome",
     latents=b"\1\2\3\4",
     escapes=b"\x80",
-    syndromes=b"\x0f\x10\xaa\xbb\xcc\xdd",
+    checks=b"\x0f\x10\xaa\xbb\xcc\xdd",
 )
 BODY = (
     b"MLIC\x01\x01\x00\x00" + bytes(range(8)) + b"\x2c\x01\x00\x00\x02\x00\x00\x00"
@@ -46,8 +47,11 @@ streams = st.builds(
     arithmetic=st.just("float32-syndrome"),
     latents=st.binary(max_size=12).map(lambda data: data + bytes(-len(data) % 4)),
     escapes=st.binary(max_size=5),
-    syndromes=st.binary(max_size=9),
+    checks=st.binary(max_size=9),
     metadata=metadata,
+)
+streams |= st.builds(
+    dataclasses.replace, streams, arithmetic=st.just("integer"), checks=st.binary(min_size=4, max_size=4)
 )
 
 
@@ -99,7 +103,7 @@ def test_reserved_bits_of_the_source_are_ignored_and_never_written():
 
 
 def test_a_plain_photo_of_twenty_steps_has_less_than_100_bytes_of_overhead():
-    empty = dataclasses.replace(SMALL, latents=b"", escapes=b"", syndromes=bytes(2 + 2 * 20 + 4))
+    empty = dataclasses.replace(SMALL, latents=b"", escapes=b"", checks=bytes(2 + 2 * 20 + 4))
     assert len(write(empty)) == 98
 
 
@@ -180,7 +184,11 @@ def header(version=1, arithmetic=1, flags=0, width=300, height=2):
     ("fields", "error", "message"),
     [
         ({"version": 2}, UnsupportedStreamError, "file version 2; this reader knows version 1"),
-        ({"arithmetic": 2}, UnsupportedStreamError, "arithmetic 2"),
+        (
+            {"arithmetic": 3},
+            UnsupportedStreamError,
+            r"arithmetic 3; this reader knows 1 \(float32-syndrome\), 2 \(integer\)",
+        ),
         ({"flags": 1}, UnsupportedStreamError, "flags 0x0001"),
         ({"width": 0}, CorruptStreamError, "width is 0; expected 1 to 1048576"),
         ({"height": (1 << 20) + 1}, CorruptStreamError, "height is 1048577"),
@@ -231,6 +239,37 @@ def test_the_pixel_limit_can_be_moved():
 def test_impossible_chunks_are_refused(chunks, error, message):
     with pytest.raises(error, match=message):
         read(with_chunks(*chunks))
+
+
+CHCK = chunk(b"CHCK", b"\xaa\xbb\xcc\xdd")
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "chunks", "message"),
+    [
+        (2, [LATS, SYND], "missing: CHCK"),
+        (2, [LATS], "missing: CHCK"),
+        (1, [LATS, CHCK], "missing: SYND"),
+        (1, [LATS, SYND, CHCK], "CHCK stands in a file that has SYND"),
+        (2, [LATS, SYND, CHCK], "SYND stands in a file that has CHCK"),
+        (2, [CHCK, LATS], "LATS stands too late"),
+        (2, [LATS, CHCK, CHCK], "CHCK occurs twice"),
+        (2, [LATS, CHCK, chunk(b"GRID", b"")], "GRID stands beside LATS, CHCK"),
+        (2, [LATS, chunk(b"CHCK", bytes(3))], "CHCK has 3 bytes; expected 4"),
+        (2, [LATS, chunk(b"CHCK", bytes(5))], "CHCK has 5 bytes; expected 4"),
+    ],
+)
+def test_a_file_has_the_checks_of_its_arithmetic(arithmetic, chunks, message):
+    with pytest.raises(CorruptStreamError, match=message):
+        read(with_chunks(*chunks, header=header(arithmetic=arithmetic)))
+
+
+def test_layout_of_an_integer_file_is_frozen():
+    stream = dataclasses.replace(SMALL, arithmetic="integer", checks=b"\xaa\xbb\xcc\xdd")
+    synd = BODY.index(b"\x06\x00\x00\x00SYND")
+    body = BODY[:5] + b"\x02" + BODY[6:synd] + b"\x04\x00\x00\x00CHCK\xaa\xbb\xcc\xdd" + BODY[-8:]
+    assert write(stream) == seal(body)
+    assert read(seal(body)) == stream
 
 
 def test_a_file_of_millions_of_chunks_is_refused_at_the_limit():

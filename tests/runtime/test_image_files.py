@@ -211,10 +211,16 @@ def test_a_cut_file_is_an_image_error(pixels, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"MLIC\1\1\0\0", bytes(1000)])
+@pytest.mark.parametrize("data", [b"", b"hello", b"MLI", bytes(1000)])
 def test_a_foreign_file_is_an_image_error(tmp_path, data):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ImageError, match="not a picture in a known format"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_mlic_file_is_told_from_what_is_no_picture(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"MLIC\1\1\0\0")
+    with pytest.raises(ImageError, match=r"a\.png: is a \.mlic file already; decode it first"):
         read_image(tmp_path / "a.png")
 
 

@@ -155,7 +155,7 @@ def test_a_picture_of_more_than_a_latent_goes_in_cells_that_are_files_of_their_o
     stream = read(data)
     grid = stream.grid
     assert grid is not None
-    assert (stream.latents, stream.escapes, stream.syndromes) == (b"", b"", b"")
+    assert (stream.latents, stream.escapes, stream.checks) == (b"", b"", b"")
     assert grid.cell_width * grid.cell_height <= LATENT
     decoded, number = celled.decode(data), 0
     for top in range(0, 415, grid.cell_height):

@@ -27,25 +27,18 @@ from mlic.runtime.errors import (
     UnsupportedStreamError,
 )
 from tests.exif_blocks import exif_block, xmp_packet
+from tests.pillow_plugin import registered
 from tests.tiny_bundle import build_tiny_bundle
 
 RGB_PROFILE = bytes(16) + b"RGB " + bytes(108)
 FULL = Metadata(RGB_PROFILE, exif_block(), xmp_packet())
 
 
-# Other tests of this process see Pillow as it is without the plug-in.
-_OPENER = Image.OPEN.pop("MLIC")
-Image.ID.remove("MLIC")
-
-
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """Let every test begin with nothing registered and nothing open, on one thread."""
-    monkeypatch.setitem(Image.OPEN, "MLIC", _OPENER)
-    monkeypatch.setattr(plugin, "_codecs", plugin._Codecs({}, plugin._Engine("onnxruntime", 1)))
-    Image.ID.append("MLIC")
-    yield
-    Image.ID.remove("MLIC")
+    with registered(monkeypatch, "onnxruntime", 1):
+        yield
 
 
 @pytest.fixture(scope="module")

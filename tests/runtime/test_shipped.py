@@ -9,6 +9,7 @@ import pytest
 
 from mlic.runtime import BundleError, Codec, UnsupportedStreamError, shipped
 from mlic.runtime.bundle import Bundle
+from tests.integer_bundle import build_integer_bundle
 from tests.tiny_bundle import build_tiny_bundle
 
 
@@ -67,6 +68,34 @@ def test_an_installation_without_models_says_so(tmp_path: Path, monkeypatch: pyt
         Codec.load()
     with pytest.raises(BundleError, match="ships no model"):
         Codec.load_for(codec.encode(make_photo(9, 9)))
+
+
+def test_integer_means_the_integer_bundle_that_ships_and_a_path_means_a_folder(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_photo
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        BundleError, match=r"ships no integer model; name a bundle that .* made, or \./integer for a folder"
+    ):
+        Codec.load("integer")
+    build_integer_bundle(models / f"{shipped.MODEL}-high-integer", seed=41)
+    assert Codec.load("integer").bundle.folder == models / f"{shipped.MODEL}-high-integer"
+    build_integer_bundle(models / f"{shipped.MODEL}-medium-integer", seed=42)
+    codec = Codec.load("integer", threads=1)
+    assert codec.bundle.folder == models / f"{shipped.MODEL}-medium-integer"
+    build_tiny_bundle(tmp_path / "integer", seed=43)
+    for bundle in ("./integer", Path("integer")):
+        assert Codec.load(bundle).bundle.manifest.name == "tiny-43"
+    assert Codec.load("integer").bundle.folder == codec.bundle.folder
+    assert {Codec.load(quality=name).bundle.manifest.arithmetic for name in shipped.QUALITIES} == {"float32-syndrome"}
+    assert Codec.load().bundle.manifest.arithmetic == "float32-syndrome"
+    with pytest.raises(BundleError, match="has its own"):
+        Codec.load("integer", quality="medium")
+    data = codec.encode(make_photo(20, 30))
+    assert Codec.load_for(data, threads=1).bundle.folder == codec.bundle.folder
+    assert shipped.quality_of(codec.bundle.manifest.model_id) == "medium"
+    with pytest.raises(UnsupportedStreamError, match=r"medium [0-9a-f]{16}, .*, medium-integer [0-9a-f]{16}, h"):
+        shipped.bundle_for(bytes(8))
 
 
 def test_every_shipped_bundle_has_an_identity_and_a_name_of_its_own():

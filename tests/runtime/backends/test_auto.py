@@ -68,5 +68,5 @@ def test_openvino_alone_is_enough(bundle, monkeypatch):
 def test_no_engine_at_all_says_which_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(BackendError, match=r"pip install mlic-deploy\[cpu\]"):
+    with pytest.raises(BackendError, match=r"pip install 'mlic-deploy\[cpu\]'"):
         open_backend("auto")

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlic.runtime.backends import NAMES, LazyGraph, open_backend
+from mlic.runtime.backends import LazyGraph, open_backend
 from mlic.runtime.backends.base import check_arrays
+from mlic.runtime.choices import BACKENDS
 from mlic.runtime.errors import BackendError
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
@@ -91,5 +92,5 @@ def test_all_arrays_mean_the_same_picture():
 
 
 def test_an_unknown_engine_lists_the_known():
-    with pytest.raises(BackendError, match=f"'abacus' is unknown; possible: {', '.join(NAMES)}"):
+    with pytest.raises(BackendError, match=f"'abacus' is unknown; possible: {', '.join(BACKENDS)}"):
         open_backend("abacus")

@@ -109,7 +109,7 @@ class FakeEngine(ModuleType):
 def engine(monkeypatch):
     made = FakeEngine()
     monkeypatch.setitem(sys.modules, "onnxruntime", made)
-    monkeypatch.setattr(cuda_module, "probe", lambda: DeviceInfo("NVIDIA Abacus", (9, 0), (13, 0)))
+    monkeypatch.setattr(cuda_module, "device_for_engine", lambda: DeviceInfo("NVIDIA Abacus", (9, 0), (13, 0)))
     Value.bytes_in = Value.bytes_out = 0
     return made
 
@@ -266,5 +266,5 @@ def test_the_cpu_package_in_its_place_is_named(engine):
 
 def test_a_missing_installation_says_what_to_install(engine, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendError, match=r"cannot load ONNX Runtime .*pip install mlic-deploy\[gpu\]"):
+    with pytest.raises(BackendError, match=r"cannot load ONNX Runtime .*pip install 'mlic-deploy\[gpu\]'"):
         open_backend("cuda")

@@ -130,13 +130,14 @@ def test_another_provider_is_refused(backend, bundle, monkeypatch):
 
 def test_a_missing_installation_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendError, match=r"pip install mlic-deploy\[cpu\]"):
+    with pytest.raises(BackendError, match=r"pip install 'mlic-deploy\[cpu\]'"):
         open_backend("onnxruntime")
 
 
-def test_no_threads_are_refused():
-    with pytest.raises(BackendError, match="threads is 0; expected 1 or more"):
-        open_backend(threads=0)
+@pytest.mark.parametrize("threads", [-1, 0, 1025])
+def test_no_threads_and_too_many_are_refused(threads):
+    with pytest.raises(BackendError, match=f"threads is {threads}; expected 1 to 1024"):
+        open_backend(threads=threads)
 
 
 RESIDENT = """

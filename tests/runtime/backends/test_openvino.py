@@ -187,10 +187,11 @@ def test_a_failure_while_running_is_a_backend_error(backend, bundle):
 
 def test_a_missing_installation_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(BackendError, match=r"pip install mlic-deploy\[openvino\]"):
+    with pytest.raises(BackendError, match=r"pip install 'mlic-deploy\[openvino\]'"):
         open_backend("openvino")
 
 
-def test_no_threads_are_refused():
-    with pytest.raises(BackendError, match="threads is 0; expected 1 or more"):
-        open_backend("openvino", threads=0)
+@pytest.mark.parametrize("threads", [-1, 0, 1025])
+def test_no_threads_and_too_many_are_refused(threads):
+    with pytest.raises(BackendError, match=f"threads is {threads}; expected 1 to 1024"):
+        open_backend("openvino", threads=threads)

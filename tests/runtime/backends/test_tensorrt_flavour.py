@@ -46,7 +46,7 @@ def test_what_is_missing_is_named_with_its_extra(install):
     with pytest.raises(BackendError, match=r"tensorrt is 10\.3\.0; expected 10\.16 or later"):
         installed_flavour()
     install("11.0.0")
-    with pytest.raises(BackendError, match=r"pip install mlic-deploy\[tensorrt-rtx\]$"):
+    with pytest.raises(BackendError, match=r"pip install 'mlic-deploy\[tensorrt-rtx\]'$"):
         installed_flavour("tensorrt-rtx")
 
 

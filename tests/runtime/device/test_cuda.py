@@ -133,7 +133,7 @@ def runtime(monkeypatch):
     package.runtime = made
     monkeypatch.setitem(sys.modules, "cuda.bindings", package)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", made)
-    monkeypatch.setattr(cuda_module, "probe", lambda: DeviceInfo("NVIDIA Abacus", (9, 0), (13, 0)))
+    monkeypatch.setattr(cuda_module, "device_for_engine", lambda: DeviceInfo("NVIDIA Abacus", (9, 0), (13, 0)))
     return made
 
 
