@@ -73,6 +73,12 @@ class Probe:
         return data
 
 
+def files_of(folder: Path) -> list[bytes]:
+    """Return names and contents in turn, as ``open_memory`` takes them."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [part for path in paths for part in (path.relative_to(folder).as_posix().encode(), path.read_bytes())]
+
+
 def status_of(function: Callable[..., object], *arguments: object) -> int:
     """Return the status that stands for what a function of the Python runtime raises, 0 if nothing."""
     try:

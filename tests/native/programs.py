@@ -112,12 +112,18 @@ class Driver:
     Args:
         folder: of a build.
         work: files go there.
+        variables: of the environment, beside those that are set; None takes one away.
     """
 
-    def __init__(self, folder: Path, work: Path) -> None:
+    def __init__(self, folder: Path, work: Path, variables: dict[str, str | None] | None = None) -> None:
         self._work = work
+        merged = {**os.environ, **(variables or {})}
         self._process = subprocess.Popen(
-            [str(folder / "tests/driver")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [str(folder / "tests/driver")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={name: value for name, value in merged.items() if value is not None},
         )
 
     def ask(self, *words: object) -> tuple[int, str]:
@@ -143,9 +149,12 @@ class Driver:
         engine: Path | None = None,
         tile_pixels: int = 0,
         latent_pixels: int = 0,
+        max_pixels: int = 0,
+        cache: Path | str = "",
     ) -> str:
         """Open a bundle and return ``codec``, by which it goes from now on."""
-        self.do("open", codec, bundle, engine or library(), threads, tile_pixels, latent_pixels)
+        limits = (tile_pixels, latent_pixels, max_pixels)
+        self.do("open", codec, bundle, engine or library(), threads, *limits, cache)
         return codec
 
     def encode(self, codec: str, pixels: UInt8Array) -> bytes:
@@ -185,7 +194,7 @@ class Driver:
         return self.ask("region", codec, self._work / "file", self._work / "pixels", *region)
 
     def info(self, data: bytes) -> list[int]:
-        """Return width, height, flags of the source, width and height of cells, and sizes of the metadata."""
+        """Return width, height, flags of the source, sides of cells, sizes of the metadata, and arithmetic."""
         (self._work / "file").write_bytes(data)
         self.do("info", self._work / "file", self._work / "info")
         return [int(word) for word in (self._work / "info").read_text().split()]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import shutil
 import struct
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mlic.runtime.arithmetic import ARITHMETICS
 from mlic.runtime.bundle import Bundle
-from mlic.runtime.bundle_files import sha256_of
+from mlic.runtime.choices import QUALITIES
 from mlic.runtime.errors import BundleError
 from mlic.runtime.manifest import Padding
-from mlic.runtime.shipped import QUALITIES, shipped_bundle
+from mlic.runtime.shipped import shipped_bundle
 from tests.int8_bundle import build_int8_bundle
-from tests.native.core_probe import RefusedError
+from tests.integer_bundle import build_integer_bundle
+from tests.native.core_probe import RefusedError, files_of
+from tests.runtime.damaged_bundle import edit, set_at, write_tables
 from tests.tiny_bundle import build_tiny_bundle
 
 pytestmark = pytest.mark.xdist_group("native_core")  # one build
@@ -28,12 +29,6 @@ pytestmark = pytest.mark.xdist_group("native_core")  # one build
 @pytest.fixture
 def folder(bundle_folder, tmp_path):
     return shutil.copytree(bundle_folder, tmp_path / "copy")
-
-
-def files_of(folder: Path) -> list[bytes]:
-    """Return names and contents in turn, as ``open_memory`` takes them."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [part for path in paths for part in (path.relative_to(folder).as_posix().encode(), path.read_bytes())]
 
 
 def opened_alike(probe, folder):
@@ -48,23 +43,13 @@ def opened_alike(probe, folder):
     return expected == 0
 
 
-def edit(folder, change):
-    path = folder / "manifest.json"
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
-
-
-def write_tables(folder, data: bytes):
-    (folder / "tables.npz").write_bytes(data)
-    edit(folder, lambda value: value["tables"].update(sha256=sha256_of(folder / "tables.npz")))
-
-
-@pytest.mark.parametrize("name", [*QUALITIES, "tiny", "centred"])
+@pytest.mark.parametrize("name", [*QUALITIES, "tiny", "centred", "integer"])
 def test_bundles_are_read_as_python_reads_them(probe, bundle_folder, tmp_path, name):
     folder = bundle_folder if name == "tiny" else shipped_bundle(name) if name in QUALITIES else tmp_path / "b"
     if name == "centred":
         build_tiny_bundle(folder, seed=3, padding=Padding(128, "centre", "edge"))
+    if name == "integer":
+        build_integer_bundle(folder)
     bundle = Bundle.open(folder)
     manifest, entropy = bundle.manifest, bundle.entropy
     found = probe.ask("open", str(folder))
@@ -75,10 +60,9 @@ def test_bundles_are_read_as_python_reads_them(probe, bundle_folder, tmp_path, n
     assert offsets == entropy.z.offsets.tobytes()
     expected = []
     for step in manifest.steps:
-        shape = manifest.graphs[step.graph].spec.outputs[step.scales].concrete(128, 192)
-        expected.append(
-            f"{step.graph} {step.channels[0]} {step.channels[1]} {np.prod(shape)} {step.scales} {step.symbols}"
-        )
+        given = ARITHMETICS[manifest.arithmetic].output(step)
+        shape = manifest.graphs[step.graph].spec.outputs[given].concrete(128, 192)
+        expected.append(f"{step.graph} {step.channels[0]} {step.channels[1]} {np.prod(shape)} {given} {step.symbols}")
     assert steps.decode().splitlines() == expected
     lines = dict(line.split(" ", 1) for line in graphs.decode().splitlines())
     assert lines.keys() == manifest.graphs.keys()
@@ -89,19 +73,9 @@ def test_bundles_are_read_as_python_reads_them(probe, bundle_folder, tmp_path, n
             text += f" tiles {file.tiling.multiple} {file.tiling.halo}"
         for tensor, spec in sorted(file.spec.inputs.items()):
             text += f" {tensor} {spec.dtype} [{', '.join(map(str, spec.shape))}]"
-        for tensor, spec in sorted(file.spec.outputs.items()):
+        for tensor, spec in file.spec.outputs.items():
             text += f" {tensor} {' '.join(map(str, spec.concrete(128, 192)))}"
         assert line == text
-
-
-def set_at(*path, value):
-    def change(root):
-        target = root
-        for key in path[:-1]:
-            target = target[key]
-        target[path[-1]] = value
-
-    return change
 
 
 def delete_at(*path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -10,23 +11,27 @@ import numpy as np
 import pytest
 
 from mlic.runtime import Codec, container
-from mlic.runtime.container import MAX_LATENT_PIXELS, MAX_PIXELS, Bitstream
+from mlic.runtime.choices import MAX_PIXELS, QUALITIES
+from mlic.runtime.container import MAX_LATENT_PIXELS, Bitstream
+from mlic.runtime.errors import BitstreamError
 from mlic.runtime.grid import cell_boxes, cell_size
 from mlic.runtime.metadata import MAX_EXIF_BYTES, MAX_ICC_BYTES, MAX_XMP_BYTES, Metadata, Source
-from mlic.runtime.shipped import QUALITIES
-from tests.native.core_probe import status_of
+from tests.native.core_probe import RefusedError, status_of
+from tests.native.programs import STATUSES
 
 pytestmark = pytest.mark.xdist_group("native_core")  # one build
 
 EXIF = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 
 
-@pytest.fixture(scope="module", params=[*QUALITIES, "tiny", "grid"])
-def file(request, codec, make_photo):
+@pytest.fixture(scope="module", params=[*QUALITIES, "tiny", "grid", "integer", "integer grid"])
+def file(request, codec, integer_codec, make_photo):
     """A file of each bundle that ships, one with escapes and metadata, and one with a grid and all metadata."""
-    if request.param == "tiny":
+    if request.param.startswith("integer"):
+        codec = integer_codec
+    if request.param in ("tiny", "integer"):
         return codec.encode(make_photo(70, 90), Metadata(bytes(range(256)) * 3, xmp=b"<x/>"))
-    if request.param == "grid":
+    if request.param.endswith("grid"):
         gridded = Codec(codec.bundle, codec.backend, latent_pixels=64 * 64)
         metadata = Metadata(b"a profile", EXIF, b"<x/>", Source.DEEP | Source.TRANSPARENT)
         return gridded.encode(make_photo(65, 80), metadata)
@@ -55,7 +60,7 @@ def parts_of(metadata: Metadata) -> Iterator[bytes]:
 def coded(stream: Bitstream) -> list[bytes]:
     """Return what a stream codes as the probe gives it."""
     if stream.grid is None:
-        return [stream.latents, stream.escapes, stream.syndromes]
+        return [stream.latents, stream.escapes, stream.checks]
     size = [struct.pack("<I", side) for side in (stream.grid.cell_width, stream.grid.cell_height)]
     return [*size, *(part for cell in stream.grid.cells for part in coded(cell))]
 
@@ -69,7 +74,7 @@ def test_a_file_is_taken_apart_and_written_as_python_does(probe, file):
     assert probe.ask("read_header", file[:24], MAX_LATENT_PIXELS) == [model_id, width, height, arithmetic]
     assert probe.ask("rewrite_container", file) == [file]
     if stream.grid is None:
-        assert probe.ask("write_container", model_id, width, height, *parts) == [file]
+        assert probe.ask("write_container", model_id, width, height, arithmetic, *parts) == [file]
 
 
 def test_every_prefix_is_refused_alike(probe, file):
@@ -92,7 +97,21 @@ def test_trailing_data_is_refused_alike(probe, file):
 
 
 def test_random_chunks_are_refused_alike(probe, file, rng):
-    names = [b"LATS", b"ESCP", b"SYND", b"GRID", b"iccp", b"exif", b"xmpd", b"orig", b"note", b"MORE", b"ENDS", b"LA1S"]
+    names = [
+        b"LATS",
+        b"ESCP",
+        b"SYND",
+        b"CHCK",
+        b"GRID",
+        b"iccp",
+        b"exif",
+        b"xmpd",
+        b"orig",
+        b"note",
+        b"MORE",
+        b"ENDS",
+        b"LA1S",
+    ]
     contents = [
         b"",
         bytes(4),
@@ -108,7 +127,8 @@ def test_random_chunks_are_refused_alike(probe, file, rng):
         filled = [contents[place] for place in rng.integers(0, len(contents), len(chosen))]
         chunks = [struct.pack("<I", len(data)) + name + data for name, data in zip(chosen, filled, strict=True)]
         seen.add(same_status(probe, sealed(file[:24] + b"".join(chunks) + b"\4\0\0\0ENDS" + bytes(4))))
-        body = struct.pack("<I", 4) + b"LATS" + bytes(4) + struct.pack("<I", 2) + b"SYND" + b"ab" + b"".join(chunks)
+        own = struct.pack("<I", 4) + (b"SYND", b"CHCK")[file[5] - 1] + b"abcd"
+        body = struct.pack("<I", 4) + b"LATS" + bytes(4) + own + b"".join(chunks)
         seen.add(same_status(probe, sealed(file[:24] + body + b"\4\0\0\0ENDS" + bytes(4))))
     assert seen == {0, 21, 22}
 
@@ -130,7 +150,7 @@ def test_metadata_is_unpacked_within_the_same_bounds(probe, codec, make_photo, n
 
 @pytest.mark.parametrize("place", range(3))
 def test_metadata_is_written_within_the_same_bounds(probe, place):
-    head = [bytes(8), struct.pack("<I", 8), struct.pack("<I", 8)]
+    head = [bytes(8), struct.pack("<I", 8), struct.pack("<I", 8), "float32-syndrome"]
     for size, status in ((0, 10), (1, 0), (MAX_XMP_BYTES, 0), (MAX_XMP_BYTES + 1, 10)):
         parts = list(parts_of(Metadata()))
         parts[2 * place : 2 * place + 2] = b"\1", bytes(size)
@@ -174,6 +194,38 @@ def test_a_stream_of_python_is_written_back(probe):
     empty = Bitstream(bytes(8), 1, 1, "float32-syndrome", b"", b"", bytes(6))
     data = container.write(empty)
     assert same_status(probe, data) == 0
+
+
+def outcome_of(function, *arguments) -> tuple[int, str]:
+    """Return status and text of what a function raises; 0 and nothing if it does not."""
+    try:
+        function(*arguments)
+    except BitstreamError as error:
+        return STATUSES[type(error)], str(error)
+    except RefusedError as error:
+        return error.status, str(error)
+    return 0, ""
+
+
+@pytest.mark.parametrize("code", range(4))
+def test_checks_are_those_of_the_arithmetic_in_both(probe, code):
+    """Every arithmetic with the chunk of every other, both or none, and of several sizes; texts are the same."""
+    head = b"MLIC\1" + bytes([code]) + bytes(10) + struct.pack("<II", 8, 8)
+    accepted = set()
+    for sizes in itertools.product([None, 0, 3, 4, 5, 6], [None, 0, 3, 4, 5]):
+        checks = [
+            struct.pack("<I", size) + name + bytes(size)
+            for name, size in zip((b"SYND", b"CHCK"), sizes, strict=True)
+            if size is not None
+        ]
+        body = head + struct.pack("<I", 4) + b"LATS\1\0\0\0" + b"".join(checks) + struct.pack("<I", 4) + b"ENDS"
+        data = body + struct.pack("<I", zlib.crc32(body))
+        expected = outcome_of(container.read, data)
+        assert outcome_of(probe.ask, "read_container", data, MAX_PIXELS, MAX_LATENT_PIXELS) == expected
+        if expected == (0, ""):
+            accepted.add(sizes)
+            assert probe.ask("rewrite_container", data) == [data]
+    assert accepted == {1: {(size, None) for size in (0, 3, 4, 5, 6)}, 2: {(None, 4)}}.get(code, set())
 
 
 def grid_file(codec, make_photo, height=130, width=70) -> bytes:

@@ -54,6 +54,8 @@ def test_values_of_enums_are_fixed():
         "MLIC_ENGINE_FAILED": 41,
         "MLIC_ENGINE_MISMATCH": 42,
         "MLIC_INTERNAL": 90,
+        "MLIC_FLOAT32_SYNDROME": 1,
+        "MLIC_INTEGER": 2,
         "MLIC_SOURCE_GREY": 1,
         "MLIC_SOURCE_TRANSPARENT": 2,
         "MLIC_SOURCE_DEEP": 4,
@@ -64,10 +66,11 @@ def test_values_of_enums_are_fixed():
     assert set(STATUSES.values()) <= set(found.values())
 
 
+@pytest.mark.parametrize("bundle", ["bundle_folder", "integer_folder"])
 @pytest.mark.parametrize("sanitized", [True, False])
-def test_functions_do_as_their_comments_say(sanitized: bool, bundle_folder: Path):
+def test_functions_do_as_their_comments_say(sanitized: bool, bundle: str, request: pytest.FixtureRequest):
     program = build(sanitized) / "tests/api_test"
-    assert run(program, bundle_folder, library()) == f"libmlic {VERSION}: 0 failures\n"
+    assert run(program, request.getfixturevalue(bundle), library()) == f"libmlic {VERSION}: 0 failures\n"
 
 
 def test_library_exports_the_functions_of_the_header_and_nothing_else():

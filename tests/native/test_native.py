@@ -14,9 +14,10 @@ from PIL import Image
 from mlic.runtime import Codec
 from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from mlic.runtime.bundle import Bundle
+from mlic.runtime.choices import QUALITIES
 from mlic.runtime.errors import EngineMismatchError, MlicError
 from mlic.runtime.manifest import Padding
-from mlic.runtime.shipped import QUALITIES, shipped_bundle
+from mlic.runtime.shipped import shipped_bundle
 from mlic.tools.engines.noisy import ChangedScales
 from tests.golden_streams import STREAMS
 from tests.int8_bundle import build_int8_bundle

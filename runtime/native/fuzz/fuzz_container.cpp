@@ -19,7 +19,7 @@ bool same_coded(const mlic::Bitstream &one, const mlic::Bitstream &other) {
     if (one.model_id != other.model_id || one.width != other.width || one.height != other.height) return false;
     if (one.grid == nullptr || other.grid == nullptr) {
         return one.grid == other.grid && one.latents == other.latents && one.escapes == other.escapes &&
-               one.syndromes == other.syndromes;
+               one.checks == other.checks;
     }
     const std::vector<mlic::Bitstream> &cells = one.grid->cells, &others = other.grid->cells;
     return one.grid->cell_width == other.grid->cell_width && one.grid->cell_height == other.grid->cell_height &&

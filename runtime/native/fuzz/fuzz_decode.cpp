@@ -1,5 +1,5 @@
 // Decodes arbitrary bytes through mlic.h, whole and in part, and reads what goes with the picture. Environment:
-// MLIC_FUZZ_BUNDLE, a small bundle such as tests/tiny_bundle.py makes, and MLIC_ONNXRUNTIME.
+// MLIC_FUZZ_BUNDLE, a small bundle such as tests/tiny_bundle.py or integer_bundle.py makes, and MLIC_ONNXRUNTIME.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -19,6 +19,7 @@ mlic_codec *open_codec() {
     options.threads = 1;
     options.max_pixels = MAX_PIXELS;
     options.tile_pixels = 1 << 12;
+    options.certificate_cache = "off";
     if (bundle == nullptr || mlic_open(bundle, &options, &codec) != MLIC_OK) {
         const char *reason = bundle == nullptr ? "MLIC_FUZZ_BUNDLE is not set" : mlic_last_error();
         std::fprintf(stderr, "fuzz_decode: %s\n", reason);

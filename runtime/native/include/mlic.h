@@ -72,7 +72,8 @@ typedef enum mlic_status {
     /* the engine */
     MLIC_ENGINE_MISSING = 40,  /* ONNX Runtime cannot be loaded */
     MLIC_ENGINE_FAILED = 41,   /* it could not load or run a graph, or gave values that cannot be coded */
-    MLIC_ENGINE_MISMATCH = 42, /* its results differ from the encoder's beyond repair */
+    MLIC_ENGINE_MISMATCH = 42, /* its results differ from the encoder's beyond repair, or from the certificate of an
+                                  integer bundle */
     /* the library */
     MLIC_INTERNAL = 90
 } mlic_status;
@@ -86,15 +87,18 @@ typedef struct mlic_options {
     int32_t threads;         /* of each graph; 0: as many as the process may use, at most 16 */
     const char *onnxruntime; /* path of the library; NULL: $MLIC_ONNXRUNTIME, else libonnxruntime.so.1 as the loader
                                 finds it */
-    uint64_t max_pixels;     /* refuse larger pictures, in both directions; 0: 2^28 */
+    uint64_t max_pixels;     /* refuse larger pictures, in both directions; padded, four times as many; 0: 2^28 */
     uint64_t tile_pixels;    /* what one run of a transform may compute, at least the bundle's padding squared; memory
                                 follows it; 0: 5 * 2^18. Codecs that differ in it may write different files, which
                                 every codec reads */
     uint64_t latent_pixels;  /* encoding cuts larger pictures into cells, likewise; 0: 2^26. Decoding refuses larger
                                 latents only where they exceed 2^26, too */
+    const char *certificate_cache; /* folder that remembers which engines have passed the certificates of integer
+                                      bundles, from one process to the next; "off": none; NULL: mlic/certificates in
+                                      $XDG_CACHE_HOME or ~/.cache, none if $MLIC_CERTIFICATE_CACHE is "off" */
 } mlic_options;
 
-#define MLIC_OPTIONS_INIT {sizeof(mlic_options), 0, NULL, 0, 0, 0}
+#define MLIC_OPTIONS_INIT {sizeof(mlic_options), 0, NULL, 0, 0, 0, NULL}
 
 /* One file of a bundle that lies in memory. */
 typedef struct mlic_file {
@@ -124,6 +128,12 @@ typedef enum mlic_metadata {
     MLIC_XMP = 2          /* a packet in UTF-8 */
 } mlic_metadata;
 
+/* In what numbers the entropy path of a file's model computes. */
+typedef enum mlic_arithmetic {
+    MLIC_FLOAT32_SYNDROME = 1, /* floats, which engines round differently; decoders repair what differs */
+    MLIC_INTEGER = 2           /* integers, alike on every engine that passes the bundle's certificate */
+} mlic_arithmetic;
+
 /* What a file says of its picture. Begin with MLIC_INFO_INIT. */
 typedef struct mlic_info {
     size_t struct_size; /* sizeof(mlic_info): later versions append members */
@@ -136,9 +146,10 @@ typedef struct mlic_info {
     size_t icc_profile_size; /* in bytes; 0: there is none */
     size_t exif_size;
     size_t xmp_size;
+    uint32_t arithmetic; /* a mlic_arithmetic */
 } mlic_info;
 
-#define MLIC_INFO_INIT {sizeof(mlic_info), 0, 0, {0}, 0, 0, 0, 0, 0, 0}
+#define MLIC_INFO_INIT {sizeof(mlic_info), 0, 0, {0}, 0, 0, 0, 0, 0, 0, 0}
 
 /* How to encode a picture, and what goes with it. Begin with MLIC_ENCODE_OPTIONS_INIT, which asks for nothing. */
 typedef struct mlic_encode_options {
@@ -170,7 +181,10 @@ MLIC_API mlic_status mlic_open_memory(const mlic_file *files, size_t count, cons
 /* Close a codec; NULL is none. */
 MLIC_API void mlic_close(mlic_codec *codec);
 
-/* Open graphs now, so that the first picture need not wait for it: those that encoding takes, decoding, or both. */
+/* Open graphs now, so that the first picture need not wait for it: those that encoding takes, decoding, or both.
+ *
+ * The engine also has to pass the certificate of an integer bundle now, unless it is known to; otherwise it has to when
+ * the first picture comes. MLIC_ENGINE_FAILED, MLIC_ENGINE_MISMATCH, MLIC_OUT_OF_MEMORY. */
 MLIC_API mlic_status mlic_prepare(mlic_codec *codec, int32_t encode, int32_t decode);
 
 /* The 8 bytes that a file and the codec that reads it must share; valid until mlic_close(). */
@@ -186,7 +200,7 @@ MLIC_API mlic_status mlic_encode_bound(const mlic_codec *codec, uint32_t width, 
 /* Compress a picture into `data`, which has room for `capacity` bytes, and give the size of the file.
  *
  * If the room is not enough, returns MLIC_BUFFER_TOO_SMALL and gives the size that would be; the picture has to be
- * encoded again. MLIC_INVALID_ARGUMENT, MLIC_ENGINE_FAILED, MLIC_OUT_OF_MEMORY. */
+ * encoded again. MLIC_INVALID_ARGUMENT, MLIC_ENGINE_FAILED, MLIC_ENGINE_MISMATCH, MLIC_OUT_OF_MEMORY. */
 MLIC_API mlic_status mlic_encode(mlic_codec *codec, const uint8_t *pixels, uint32_t width, uint32_t height,
                                  size_t stride, void *data, size_t capacity, size_t *size);
 

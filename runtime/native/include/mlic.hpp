@@ -50,6 +50,7 @@ struct Options {
     std::uint64_t max_pixels = 0;
     std::uint64_t tile_pixels = 0;
     std::uint64_t latent_pixels = 0;
+    std::string certificate_cache;
 };
 
 // Part of a picture, in pixels.
@@ -191,6 +192,7 @@ class Codec {
         plain.max_pixels = options.max_pixels;
         plain.tile_pixels = options.tile_pixels;
         plain.latent_pixels = options.latent_pixels;
+        plain.certificate_cache = options.certificate_cache.empty() ? nullptr : options.certificate_cache.c_str();
         return plain;
     }
 

@@ -30,6 +30,11 @@ bool dearer(const Branch &one, const Branch &other) {
 
 }  // namespace
 
+void straight_walk(const std::vector<Step> &steps, SymbolDecoder &decoder, State &state) {
+    walk(steps, decoder, state, nullptr);
+    decoder.finish();
+}
+
 void decode_walk(const std::vector<Step> &steps, SymbolDecoder &decoder, State &state) {
     std::vector<Branch> branches;
     size_t visits_left = 2 * steps.size() + EXTRA_VISITS;
@@ -41,13 +46,13 @@ void decode_walk(const std::vector<Step> &steps, SymbolDecoder &decoder, State &
             while (position < steps.size()) {
                 if (first_failure && visits_left == 0) throw *first_failure;
                 if (visits_left > 0) --visits_left;
-                Branch before{decoder.cost, position, pick, state, decoder};
+                Branch before{decoder.indexes().cost, position, pick, state, decoder};
                 decoder.pick = pick;
                 visit(steps[position], decoder, state, nullptr);
-                agreed = decoder.agreed ? agreed + 1 : 0;
+                const IndexReader &read = decoder.indexes();
+                agreed = read.agreed ? agreed + 1 : 0;
                 if (agreed >= CONFIRMED_AFTER) branches.clear();
-                const std::optional<double> next_cost =
-                    decoder.agreed ? decoder.cost + UNNOTICED_COST : decoder.next_cost;
+                const std::optional<double> next_cost = read.agreed ? read.cost + UNNOTICED_COST : read.next_cost;
                 if (next_cost) {
                     before.cost = *next_cost;
                     before.pick = pick + 1;
@@ -60,7 +65,7 @@ void decode_walk(const std::vector<Step> &steps, SymbolDecoder &decoder, State &
             decoder.finish();
             return;
         } catch (const Failure &failure) {
-            if (!first_failure) first_failure = decoder.blame(failure);
+            if (!first_failure) first_failure = decoder.indexes().blame(failure);
         }
         if (branches.empty() || visits_left == 0) throw *first_failure;
         std::pop_heap(branches.begin(), branches.end(), dearer);

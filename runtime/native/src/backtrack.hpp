@@ -9,6 +9,9 @@
 
 namespace mlic {
 
+// Visits every step once, for an arithmetic without repair; otherwise as decode_walk.
+void straight_walk(const std::vector<Step> &steps, SymbolDecoder &decoder, State &state);
+
 // Visits every step as `walk` does, changing indexes where the encoder's must have been others.
 //
 // `decoder` has decoded z, `state` holds what h_s gave. Afterwards the state holds what `finish` takes, and the decoder

@@ -39,6 +39,8 @@ static_assert(static_cast<int>(Status::engine_missing) == MLIC_ENGINE_MISSING);
 static_assert(static_cast<int>(Status::engine_failed) == MLIC_ENGINE_FAILED);
 static_assert(static_cast<int>(Status::engine_mismatch) == MLIC_ENGINE_MISMATCH);
 static_assert(static_cast<int>(Status::internal) == MLIC_INTERNAL);
+static_assert(mlic::float32_syndrome.code == MLIC_FLOAT32_SYNDROME);
+static_assert(mlic::integer_arithmetic.code == MLIC_INTEGER);
 static_assert(mlic::source_grey == MLIC_SOURCE_GREY);
 static_assert(mlic::source_transparent == MLIC_SOURCE_TRANSPARENT);
 static_assert(mlic::source_deep == MLIC_SOURCE_DEEP);
@@ -131,7 +133,8 @@ mlic::Bitstream read_without_codec(const void *data, size_t size, uint64_t max_p
 mlic_codec *opened(mlic::Bundle bundle, const mlic_options &options) {
     const mlic::Engine engine(options.onnxruntime == nullptr ? "" : options.onnxruntime, options.threads);
     const mlic::Limits limits{options.max_pixels, options.tile_pixels, options.latent_pixels};
-    return new mlic_codec{{std::move(bundle), engine, limits}, engine.granted()};
+    const mlic::CertificateCache cache(options.certificate_cache == nullptr ? "" : options.certificate_cache);
+    return new mlic_codec{{std::move(bundle), engine, cache, limits}, engine.granted()};
 }
 
 // Returns the number of bytes that a picture takes, or fails if its rows overlap or no memory is so large.
@@ -263,6 +266,7 @@ mlic_status mlic_read_info(const void *data, size_t size, uint64_t max_pixels, m
         all.icc_profile_size = size_of(stream.metadata.icc_profile);
         all.exif_size = size_of(stream.metadata.exif);
         all.xmp_size = size_of(stream.metadata.xmp);
+        all.arithmetic = mlic::arithmetic_named(stream.arithmetic)->code;
         std::memcpy(info, &all, shared);
     });
 }

@@ -17,16 +17,17 @@ size_t product(const std::vector<int64_t> &shape) {
 
 }  // namespace
 
-Chain::Chain(const Bundle &bundle, Graphs &graphs, std::string engine)
+Chain::Chain(const Bundle &bundle, Graphs &graphs, const Engine &engine, CertificateCache cache)
     : bundle_(bundle),
-      engine_(std::move(engine)),
-      models_(bundle.entropy()),
+      engine_(engine),
+      models_(bundle.entropy(), *arithmetic_named(bundle.manifest().arithmetic)),
+      proof_(bundle, graphs, engine, std::move(cache)),
       h_s_(graphs.at("h_s")),
       finish_(graphs.at("finish")),
       z_spec_(graphs.at("h_a").spec().outputs.at("z_symbols")) {
     std::vector<const GraphSpec *> chain{&h_s_.spec()};
     for (const StepSpec &step : bundle.manifest().steps) {
-        steps_.push_back({step, graphs.at(step.graph)});
+        steps_.push_back({step, graphs.at(step.graph), models_.indexing->arithmetic()});
         chain.push_back(&steps_.back().graph.spec());
     }
     chain.push_back(&finish_.spec());
@@ -49,6 +50,7 @@ State Chain::begin(Tensor z_symbols, const Progress &progress) {
 }
 
 void Chain::encode(const Tensor &y, const Tensor &z_symbols, Bitstream &stream, const Progress &progress) {
+    prove();
     report(progress, "coder");
     SymbolEncoder coder(models_);
     State state = begin(coder.code_z(z_symbols), progress);
@@ -59,25 +61,32 @@ void Chain::encode(const Tensor &y, const Tensor &z_symbols, Bitstream &stream, 
 
 DecodedLatent Chain::decode(const Bitstream &stream, const Progress &progress) {
     check(stream);
+    prove();
     const Frame frame = Frame::around(stream.height, stream.width, bundle_.manifest().padding);
     std::vector<size_t> step_sizes;
     for (const Step &step : steps_) {
-        const TensorSpec &scales = step.graph.spec().outputs.at(step.spec.scales());
-        step_sizes.push_back(product(scales.concrete(frame.padded_height, frame.padded_width)));
+        const TensorSpec &means = step.graph.spec().outputs.at(step.spec.means());
+        step_sizes.push_back(product(means.concrete(frame.padded_height, frame.padded_width)));
     }
     report(progress, "coder");
-    SymbolDecoder coder(models_, stream, step_sizes, engine_);
+    SymbolDecoder coder(models_, stream, step_sizes, engine_.granted());
     State state = begin(coder.code_z(z_spec_.concrete(frame.padded_height, frame.padded_width)), progress);
-    decode_walk(steps_, coder, state);
-    return {frame, state.run(finish_).at("y_hat"), std::move(coder.changes)};
+    (models_.indexing->repairs() ? decode_walk : straight_walk)(steps_, coder, state);
+    return {frame, state.run(finish_).at("y_hat"), coder.indexes().changes};
 }
 
 void Chain::check(const Bitstream &stream) const {
     const Manifest &manifest = bundle_.manifest();
-    if (stream.model_id != manifest.model_id)
-        throw Failure(Status::unsupported_stream, "the file is of model " + hex(stream.model_id) + "; bundle " +
-                                                      manifest.name + " is model " + hex(manifest.model_id) +
-                                                      " (at byte 8)");
+    if (stream.model_id != manifest.model_id) {
+        std::string theirs, ours;
+        if (stream.arithmetic != manifest.arithmetic) {  // perhaps two bundles of one checkpoint
+            theirs = ", arithmetic " + stream.arithmetic;
+            ours = ", arithmetic " + manifest.arithmetic;
+        }
+        throw Failure(Status::unsupported_stream, "the file is of model " + hex(stream.model_id) + theirs +
+                                                      "; bundle " + manifest.name + " is model " +
+                                                      hex(manifest.model_id) + ours + "; name the bundle that wrote it (at byte 8)");
+    }
     if (stream.arithmetic != manifest.arithmetic)
         throw Failure(Status::unsupported_stream, "the file needs arithmetic " + stream.arithmetic + "; bundle " +
                                                       manifest.name + " has " + manifest.arithmetic + " (at byte 5)");

@@ -12,6 +12,7 @@
 #include "container.hpp"
 #include "engine.hpp"
 #include "image.hpp"
+#include "proof.hpp"
 #include "walk.hpp"
 
 namespace mlic {
@@ -28,14 +29,18 @@ struct DecodedLatent {
 // The entropy path of a model on an engine; may be used from several threads at once.
 class Chain {
    public:
-    // `bundle` and `graphs`, those of the bundle, have to live as long as this. `engine`: what runs them, for errors.
-    Chain(const Bundle &bundle, Graphs &graphs, std::string engine);
+    // `bundle`, its `graphs` and `engine`, which runs them, have to live as long as this.
+    Chain(const Bundle &bundle, Graphs &graphs, const Engine &engine, CertificateCache cache);
 
     // Opens its graphs. Throws Failure(engine_failed).
     void prepare(bool decode);
 
+    // Makes sure that the engine computes what the bundle's certificate says, if it has one. Throws Failure:
+    // engine_mismatch, engine_failed.
+    void prove() { proof_.require(); }
+
     // Puts the contents of a file into `stream`. `y` is [1, M, h, w], `z_symbols` [1, N, h/4, w/4], whole numbers.
-    // Throws Failure(engine_failed).
+    // Throws Failure: engine_mismatch, engine_failed.
     void encode(const Tensor &y, const Tensor &z_symbols, Bitstream &stream, const Progress &progress);
 
     // Returns the latent that a file without a grid holds. Throws Failure: corrupt_stream, unsupported_stream,
@@ -49,8 +54,9 @@ class Chain {
     State begin(Tensor z_symbols, const Progress &progress);
 
     const Bundle &bundle_;
-    std::string engine_;
+    const Engine &engine_;
     Models models_;
+    Proof proof_;
     std::vector<Step> steps_;
     std::shared_ptr<const Needed> needed_;
     LazyGraph &h_s_;

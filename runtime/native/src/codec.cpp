@@ -29,13 +29,13 @@ uint64_t or_default(uint64_t value, uint64_t otherwise) { return value == 0 ? ot
 
 }  // namespace
 
-Codec::Codec(Bundle bundle, Engine engine, const Limits &limits)
+Codec::Codec(Bundle bundle, Engine engine, CertificateCache cache, const Limits &limits)
     : bundle_(std::move(bundle)),
       engine_(engine),
       max_pixels_(or_default(limits.max_pixels, default_max_pixels)),
       latent_pixels_(or_default(limits.latent_pixels, max_latent_pixels)),
       graphs_(graphs_of(bundle_, engine_)),
-      pipeline_(bundle_, graphs_, engine_.granted(), or_default(limits.tile_pixels, default_tile_pixels),
+      pipeline_(bundle_, graphs_, engine_, std::move(cache), or_default(limits.tile_pixels, default_tile_pixels),
                 latent_pixels_) {}
 
 void Codec::check_size(uint32_t width, uint32_t height) const {
@@ -45,6 +45,7 @@ void Codec::check_size(uint32_t width, uint32_t height) const {
     if (uint64_t{width} * height > max_pixels_)
         throw Failure(Status::invalid_argument,
                       picture + "; the limit is " + std::to_string(max_pixels_) + " (max_pixels)");
+    frame_within(height, width, bundle_.manifest().padding, max_pixels_, Status::invalid_argument);
 }
 
 size_t Codec::encode_bound(uint32_t width, uint32_t height, const Metadata &metadata) const {
@@ -79,7 +80,9 @@ std::vector<uint8_t> Codec::encode(const Pixels &pixels, uint32_t width, uint32_
 
 Bitstream Codec::read(const uint8_t *data, size_t size, const Progress &progress) const {
     report(progress, "container");
-    return read_container(data, size, max_pixels_, std::max(max_latent_pixels, latent_pixels_));
+    Bitstream stream = read_container(data, size, max_pixels_, std::max(max_latent_pixels, latent_pixels_));
+    frame_within(stream.height, stream.width, bundle_.manifest().padding, max_pixels_, Status::unsupported_stream);
+    return stream;
 }
 
 std::vector<Change> Codec::decode(const Bitstream &stream, const Box &region, uint8_t *pixels, size_t stride,

@@ -18,7 +18,7 @@ namespace mlic {
 
 // What a codec refuses and how it cuts pictures; 0 for the defaults.
 struct Limits {
-    uint64_t max_pixels = 0;     // of a picture that is encoded or decoded
+    uint64_t max_pixels = 0;     // of a picture that is encoded or decoded; padded, it may have four times as many
     uint64_t tile_pixels = 0;    // what one run of a transform may compute
     uint64_t latent_pixels = 0;  // larger pictures are cut into cells when encoding
 };
@@ -28,21 +28,21 @@ struct Limits {
 class Codec {
    public:
     // Throws Failure(invalid_argument) if a limit is too small for any picture.
-    Codec(Bundle bundle, Engine engine, const Limits &limits);
+    Codec(Bundle bundle, Engine engine, CertificateCache cache, const Limits &limits);
     Codec(const Codec &) = delete;
     Codec &operator=(const Codec &) = delete;
 
     const std::array<uint8_t, 8> &model_id() const { return bundle_.manifest().model_id; }
 
-    // Opens graphs now, so that the first picture need not wait for it. Throws Failure(engine_failed).
+    // Opens graphs now, so that the first picture need not wait for it. Throws Failure: engine_failed, engine_mismatch.
     void prepare(bool encode, bool decode) { pipeline_.prepare(encode, decode); }
 
-    // Throws Failure(invalid_argument) if a picture has no pixels or too many.
+    // Throws Failure(invalid_argument) if a picture has no pixels or too many, padded or not.
     void check_size(uint32_t width, uint32_t height) const;
     // A number of bytes that the file of any picture of this size with this metadata fits in. Throws as check_size.
     size_t encode_bound(uint32_t width, uint32_t height, const Metadata &metadata) const;
 
-    // Returns the file of a picture. Throws Failure: invalid_argument, engine_failed.
+    // Returns the file of a picture. Throws Failure: invalid_argument, engine_failed, engine_mismatch.
     std::vector<uint8_t> encode(const Pixels &pixels, uint32_t width, uint32_t height, const Metadata &metadata,
                                 const Progress &progress = {});
 

@@ -1,26 +1,26 @@
 // Symbols of the steps in and out of a file, the decoder's after its indexes were compared with the encoder's.
 #include "coder.hpp"
 
-#include <cstring>
+#include <numeric>
 #include <utility>
 
 namespace mlic {
 namespace {
 
-std::vector<uint16_t> rows_of_z(const std::vector<int64_t> &shape) {
-    return channel_rows(static_cast<size_t>(shape[1]), static_cast<size_t>(shape[2] * shape[3]));
+// A symbol takes 24 bits at most, at frequency 1, and rounding in the coder's state far less than one more.
+constexpr uint64_t max_symbol_bits = precision_bits + 1;
+
+// Checks the size of a part of the file; 8 bytes are the final state of the coder, or what fills the last byte.
+void require_at_most(const char *name, uint64_t size, uint64_t bits) {
+    const uint64_t most = bits / 8 + 8;
+    if (size <= most) return;
+    throw Failure(Status::corrupt_stream, std::string(name) + " has " + std::to_string(size) +
+                                              " bytes; the symbols of this picture take at most " +
+                                              std::to_string(most));
 }
 
-void require_finite(const StepSpec &step, const char *name, View<float> values) {
-    constexpr uint32_t exponent = 0x7F800000;
-    uint32_t wrong = 0;  // gathered without a branch, so that the compiler takes many at once
-    for (const float value : values) {
-        uint32_t bits;
-        std::memcpy(&bits, &value, sizeof bits);
-        wrong |= static_cast<uint32_t>((bits & exponent) == exponent);
-    }
-    if (wrong != 0)
-        throw Failure(Status::engine_failed, "graph " + step.graph + ": " + name + " hold NaN or infinite values");
+std::vector<uint16_t> rows_of_z(const std::vector<int64_t> &shape) {
+    return channel_rows(static_cast<size_t>(shape[1]), static_cast<size_t>(shape[2] * shape[3]));
 }
 
 }  // namespace
@@ -34,34 +34,51 @@ Tensor SymbolEncoder::code_z(const Tensor &z_symbols) {
     return Tensor::from(floats_from_integers(symbols), z_symbols.shape);
 }
 
-Tensor SymbolEncoder::code(const StepSpec &step, const Tensor &scales, const Tensor &means,
+Tensor SymbolEncoder::code(const StepSpec &step, const Tensor &given, const Tensor &means,
                            const std::vector<float> *part) {
-    require_finite(step, "scales", scales.floats());
-    require_finite(step, "means", means.floats());
-    const std::vector<uint8_t> indexes = models_.entropy.build_indexes(scales.floats());
+    require_finite(step.graph, "means", means.floats());
+    const std::vector<uint8_t> indexes = models_.indexing->indexes(step.graph, given);
     const std::vector<int32_t> symbols = quantize(*part, means.floats(), "graph " + step.graph);
     const Slots coded = models_.entropy.y().slots_from_symbols<uint8_t>(symbols, indexes);
     ans_.add<uint8_t>(models_.y, coded.slots, indexes);
     escapes_.add(coded.raws);
-    syndromes_.add(indexes);
-    return Tensor::from(floats_from_integers(symbols), scales.shape);
+    checks_->add(indexes);
+    return Tensor::from(floats_from_integers(symbols), given.shape);
 }
 
 void SymbolEncoder::finish(Bitstream &stream) const {
     stream.latents = ans_.finish_bytes();
     stream.escapes = escapes_.finish();
-    stream.syndromes = syndromes_.finish();
+    stream.checks = checks_->finish();
 }
 
 SymbolDecoder::SymbolDecoder(const Models &models, const Bitstream &stream, const std::vector<size_t> &step_sizes,
                              const std::string &engine)
     : models_(&models),
-      syndromes_(std::make_shared<SyndromeReader>(stream.syndromes, step_sizes, models.entropy.scale_table())),
+      indexes_(
+          models.indexing->reader(stream.checks, step_sizes, "engine " + engine + ", arithmetic " + stream.arithmetic)),
       ans_(AnsDecoder::from_bytes(stream.latents)),
       escapes_(stream.escapes),
-      where_("engine " + engine + ", arithmetic " + stream.arithmetic) {}
+      latents_size_(stream.latents.size()),
+      escapes_size_(stream.escapes.size()),
+      num_symbols_(std::accumulate(step_sizes.begin(), step_sizes.end(), uint64_t{0})) {}
+
+SymbolDecoder::SymbolDecoder(const SymbolDecoder &other)
+    : pick(other.pick),
+      models_(other.models_),
+      indexes_(other.indexes_->copy()),
+      ans_(other.ans_),
+      escapes_(other.escapes_),
+      latents_size_(other.latents_size_),
+      escapes_size_(other.escapes_size_),
+      num_symbols_(other.num_symbols_) {}
 
 Tensor SymbolDecoder::code_z(const std::vector<int64_t> &shape) {
+    uint64_t symbols_in_all = 1;
+    for (const int64_t side : shape) symbols_in_all *= static_cast<uint64_t>(side);
+    symbols_in_all += num_symbols_;
+    require_at_most("LATS", latents_size_, max_symbol_bits * symbols_in_all);
+    require_at_most("ESCP", escapes_size_, max_escape_bits * symbols_in_all);
     const std::vector<uint16_t> rows = rows_of_z(shape);
     Taken taken = ans_.take<uint16_t>(models_->z, rows);
     if (taken.escapes > 0)
@@ -69,51 +86,18 @@ Tensor SymbolDecoder::code_z(const std::vector<int64_t> &shape) {
     return Tensor::from(std::move(taken.symbols), shape);
 }
 
-Tensor SymbolDecoder::code(const StepSpec &step, const Tensor &scales, const Tensor &, const std::vector<float> *) {
-    require_finite(step, "scales", scales.floats());
-    const std::vector<uint8_t> indexes = encoder_indexes(step.graph, scales.floats());
-    checksum_ = crc32_of(indexes, checksum_);
-    ++step_;
+Tensor SymbolDecoder::code(const StepSpec &step, const Tensor &given, const Tensor &, const std::vector<float> *) {
+    const std::vector<uint8_t> indexes = indexes_->read(step.graph, given, pick);
     Taken taken = ans_.take<uint8_t>(models_->y, indexes);
     if (taken.escapes > 0)
         models_->entropy.y().put_escapes<uint8_t>(taken.symbols, indexes, escapes_.take(taken.escapes));
-    return Tensor::from(std::move(taken.symbols), scales.shape);
+    return Tensor::from(std::move(taken.symbols), given.shape);
 }
 
 void SymbolDecoder::finish() const {
-    if (!syndromes_->all_agree(checksum_))
-        throw mismatch("the whole picture: the scale indexes differ from the encoder's");
+    indexes_->finish();
     ans_.finish();
     escapes_.finish();
-}
-
-Failure SymbolDecoder::blame(const Failure &failure) const {
-    if (suspect_.empty() || failure.status == Status::engine_mismatch) return failure;
-    return mismatch(suspect_);
-}
-
-std::vector<uint8_t> SymbolDecoder::encoder_indexes(const std::string &graph, View<float> scales) {
-    std::vector<uint8_t> indexes = models_->entropy.build_indexes(scales);
-    const std::vector<size_t> wrong = syndromes_->wrong_chunks(step_, indexes);
-    agreed = wrong.empty() && pick == 0;
-    next_cost.reset();
-    if (agreed) {
-        suspect_.clear();
-        return indexes;
-    }
-    if (!wrong.empty() && suspect_.empty())
-        suspect_ = graph + ": " + std::to_string(wrong.size()) + " of " + std::to_string(syndromes_->count(step_)) +
-                   " chunks of scale indexes differ from the encoder's";
-    std::optional<Reading> reading = syndromes_->reading(step_, graph, indexes, scales, wrong, pick);
-    if (!reading) throw mismatch(suspect_.empty() ? graph + ": no other reading of the scale indexes" : suspect_);
-    if (reading->next_cost) next_cost = cost + *reading->next_cost;
-    cost += reading->cost;
-    changes.insert(changes.end(), reading->changes.begin(), reading->changes.end());
-    return std::move(reading->indexes);
-}
-
-Failure SymbolDecoder::mismatch(const std::string &what) const {
-    return {Status::engine_mismatch, what + " beyond repair (" + where_ + ")"};
 }
 
 }  // namespace mlic

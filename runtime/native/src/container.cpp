@@ -20,11 +20,12 @@ namespace {
 constexpr size_t header_size = 24;
 constexpr size_t chunk_head_size = 8;
 constexpr size_t crc_size = 4;
+constexpr size_t max_chunks = 1024;  // names differ, so that there could be millions
 constexpr uint8_t file_version = 1;
-constexpr uint8_t float32_syndrome_code = 1;
-// The first three are the chunks of a picture in one latent, and all that a cell may have.
-const char *const chunk_order[] = {"LATS", "ESCP", "SYND", "GRID", "iccp", "exif", "xmpd", "orig"};
-constexpr size_t coded_chunks = 3;
+// The first four are the chunks of a picture in one latent, SYND or CHCK by its arithmetic, and all that a cell may
+// have.
+const char *const chunk_order[] = {"LATS", "ESCP", "SYND", "CHCK", "GRID", "iccp", "exif", "xmpd", "orig"};
+constexpr size_t coded_chunks = 4;
 
 struct Foreign {
     size_t start;
@@ -118,12 +119,17 @@ void check_side(const char *name, uint32_t value, size_t offset) {
 }
 
 Header header_from(Bytes data, uint64_t max_pixels) {
-    if (data[5] != float32_syndrome_code) {
-        fail(Status::unsupported_stream, "arithmetic " + std::to_string(data[5]) + "; this reader knows 1", 5);
+    const Arithmetic *arithmetic = arithmetic_of_code(data[5]);
+    if (arithmetic == nullptr) {
+        std::vector<std::string> known;
+        for (const Arithmetic *one : arithmetics) known.push_back(std::to_string(one->code) + " (" + one->name + ")");
+        fail(Status::unsupported_stream,
+             "arithmetic " + std::to_string(data[5]) + "; this reader knows " + listed(known), 5);
     }
     const uint16_t flags = u16_at(data, 6);
     if (flags != 0) fail(Status::unsupported_stream, "flags 0x" + digits_of(flags, 4) + "; this reader knows none", 6);
     Header header;
+    header.arithmetic = arithmetic->name;
     std::copy_n(data.data + 8, header.model_id.size(), header.model_id.begin());
     header.width = u32_at(data, 16);
     header.height = u32_at(data, 20);
@@ -165,6 +171,10 @@ std::vector<Chunk> frame(Bytes data, size_t &end) {
         }
         position = chunk.start + length;
         if (last) break;
+        if (chunks.size() == max_chunks) {
+            fail(Status::corrupt_stream, "more than " + std::to_string(max_chunks) + " chunks",
+                 chunk.start - chunk_head_size);
+        }
         chunks.push_back(chunk);
     }
     if (data.size > position) {
@@ -175,8 +185,31 @@ std::vector<Chunk> frame(Bytes data, size_t &end) {
     return chunks;
 }
 
+// Checks that the coded chunks are those of the arithmetic whose chunk of checks is `own`, or none beside a grid.
+void check_coded(const std::map<std::string, Bytes> &known, const std::string &own) {
+    std::vector<std::string> coded, missing, foreign;
+    for (size_t place = 0; place < coded_chunks; ++place) {
+        if (known.count(chunk_order[place])) coded.emplace_back(chunk_order[place]);
+    }
+    if (known.count("GRID")) {
+        if (!coded.empty()) corrupt("GRID stands beside " + listed(coded) + "; expected one or the other");
+        return;
+    }
+    for (const std::string &name : {std::string("LATS"), own}) {
+        if (!known.count(name)) missing.push_back(name);
+    }
+    if (!missing.empty()) corrupt("chunks are missing: " + listed(missing));
+    for (const Arithmetic *one : arithmetics) {
+        if (one->chunk != own && known.count(one->chunk)) foreign.emplace_back(one->chunk);
+    }
+    if (!foreign.empty()) corrupt(listed(foreign) + " stands in a file that has " + own + "; expected one");
+    if (own == integer_arithmetic.chunk && known.at(own).size != crc_size) {
+        corrupt(own + " has " + std::to_string(known.at(own).size) + " bytes; expected " + std::to_string(crc_size));
+    }
+}
+
 // Returns the contents of the chunks that this version knows.
-std::map<std::string, Bytes> known_chunks(Bytes data, const std::vector<Chunk> &chunks) {
+std::map<std::string, Bytes> known_chunks(Bytes data, const std::vector<Chunk> &chunks, const std::string &own) {
     std::map<std::string, Bytes> known;
     std::set<std::string> seen;
     size_t last = 0;
@@ -198,18 +231,7 @@ std::map<std::string, Bytes> known_chunks(Bytes data, const std::vector<Chunk> &
         last = place;
         known[chunk.name] = data.part(chunk.start, chunk.size);
     }
-    std::vector<std::string> coded, missing;
-    for (const char *name : {"LATS", "ESCP", "SYND"}) {
-        if (known.count(name)) coded.emplace_back(name);
-    }
-    for (const char *name : {"LATS", "SYND"}) {
-        if (!known.count(name)) missing.emplace_back(name);
-    }
-    if (known.count("GRID")) {
-        if (!coded.empty()) corrupt("GRID stands beside " + listed(coded) + "; expected one or the other");
-    } else if (!missing.empty()) {
-        corrupt("chunks are missing: " + listed(missing));
-    }
+    check_coded(known, own);
     return known;
 }
 
@@ -225,6 +247,7 @@ Bitstream read(Bytes data, uint64_t max_pixels, uint64_t latent_pixels, bool is_
     }
     Bitstream stream;
     static_cast<Header &>(stream) = header_from(data, max_pixels);
+    const std::string own = arithmetic_named(stream.arithmetic)->chunk;
     bool has_grid = false;
     std::vector<std::string> strangers;
     for (const Chunk &chunk : chunks) {
@@ -232,7 +255,7 @@ Bitstream read(Bytes data, uint64_t max_pixels, uint64_t latent_pixels, bool is_
         if (!is_coded(chunk.name)) strangers.push_back(chunk.name);
     }
     if (is_cell && !strangers.empty()) {
-        corrupt("a cell holds " + listed(strangers) + "; expected LATS, ESCP and SYND alone");
+        corrupt("a cell holds " + listed(strangers) + "; expected LATS, ESCP and " + own + " alone");
     }
     if (!has_grid && uint64_t{stream.width} * stream.height > latent_pixels) {
         fail(Status::unsupported_stream,
@@ -240,7 +263,7 @@ Bitstream read(Bytes data, uint64_t max_pixels, uint64_t latent_pixels, bool is_
                  " pixels in one latent; the limit is " + std::to_string(latent_pixels) + " (latent_pixels)",
              16);
     }
-    const std::map<std::string, Bytes> known = known_chunks(data, chunks);
+    const std::map<std::string, Bytes> known = known_chunks(data, chunks, own);
     const auto contents = [&](const char *name) {
         const auto found = known.find(name);
         return found == known.end() ? Bytes() : found->second;
@@ -255,7 +278,7 @@ Bitstream read(Bytes data, uint64_t max_pixels, uint64_t latent_pixels, bool is_
     }
     stream.escapes = contents("ESCP").copy();
     if (known.count("ESCP") && stream.escapes.empty()) corrupt("ESCP is empty; expected no such chunk");
-    stream.syndromes = contents("SYND").copy();
+    stream.checks = contents(own.c_str()).copy();
     stream.metadata = metadata_from_chunks(known);
     return stream;
 }
@@ -288,11 +311,12 @@ Header read_header(const uint8_t *data, size_t size, uint64_t max_pixels) {
 
 std::vector<uint8_t> write_container(const Bitstream &stream) {
     const auto side_is_fine = [](uint32_t side) { return side >= 1 && side <= max_side; };
-    if (!side_is_fine(stream.width) || !side_is_fine(stream.height) || stream.arithmetic != float32_syndrome ||
+    const Arithmetic *arithmetic = arithmetic_named(stream.arithmetic);
+    if (!side_is_fine(stream.width) || !side_is_fine(stream.height) || arithmetic == nullptr ||
         stream.latents.size() % 4 != 0) {
         throw Failure(Status::invalid_argument, "sides, arithmetic or words cannot be written to a file");
     }
-    std::vector<uint8_t> file{'M', 'L', 'I', 'C', file_version, float32_syndrome_code, 0, 0};
+    std::vector<uint8_t> file{'M', 'L', 'I', 'C', file_version, arithmetic->code, 0, 0};
     file.insert(file.end(), stream.model_id.begin(), stream.model_id.end());
     put_u32(file, stream.width);
     put_u32(file, stream.height);
@@ -301,7 +325,7 @@ std::vector<uint8_t> write_container(const Bitstream &stream) {
     } else {
         put_chunk(file, "LATS", stream.latents);
         if (!stream.escapes.empty()) put_chunk(file, "ESCP", stream.escapes);
-        put_chunk(file, "SYND", stream.syndromes);
+        put_chunk(file, arithmetic->chunk, stream.checks);
     }
     for (const auto &[name, contents] : chunks_from_metadata(stream.metadata)) {
         put_chunk(file, name.c_str(), contents);

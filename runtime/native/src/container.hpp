@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "arithmetic.hpp"
 #include "metadata.hpp"
 
 namespace mlic {
@@ -15,14 +16,13 @@ namespace mlic {
 constexpr uint32_t max_side = 1U << 20;
 constexpr uint64_t default_max_pixels = 1U << 28;  // 268 megapixels; 0.8 GB of pixels
 constexpr uint64_t max_latent_pixels = 1U << 26;   // 67 megapixels, of a picture or of a cell
-constexpr const char *float32_syndrome = "float32-syndrome";  // arithmetic 1, the only one so far
 
 // The fixed part of a file.
 struct Header {
     std::array<uint8_t, 8> model_id{};
     uint32_t width = 0;  // before padding
     uint32_t height = 0;
-    std::string arithmetic = float32_syndrome;
+    std::string arithmetic = float32_syndrome.name;
 };
 
 struct Grid;  // grid.hpp
@@ -31,7 +31,7 @@ struct Grid;  // grid.hpp
 struct Bitstream : Header {
     std::vector<uint8_t> latents;      // LATS, a multiple of 4 bytes
     std::vector<uint8_t> escapes;      // ESCP, empty if there is none
-    std::vector<uint8_t> syndromes;    // SYND
+    std::vector<uint8_t> checks;       // SYND, or CHCK where the arithmetic is integer
     std::shared_ptr<const Grid> grid;  // GRID, the three above are empty then; null for a picture in one latent
     Metadata metadata;
 };

@@ -94,6 +94,10 @@ std::string Engine::granted() const {
     return "onnxruntime " + library_.version() + ", CPUExecutionProvider, " + std::to_string(threads_) + " threads";
 }
 
+std::string Engine::fingerprint() const {
+    return "libmlic " MLIC_VERSION ", " + granted() + ", " + library_.api().GetBuildInfoString();
+}
+
 std::unique_ptr<Graph> Engine::open(const GraphFile &graph, const FileSource &files) const {
     const OrtApi &api = library_.api();
     const std::string what = "graph " + graph.spec.name;

@@ -39,6 +39,9 @@ class Engine {
 
     // Engine, version, provider and threads.
     std::string granted() const;
+    // All that its results may depend on, beside the machine: the build too, since versions are built for several
+    // instruction sets.
+    std::string fingerprint() const;
 
     // Opens a graph and checks its names, types and shapes. `graph` has to live as long as what is returned; its bytes
     // too, if they lie in memory. Throws Failure(engine_failed).

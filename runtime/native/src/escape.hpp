@@ -11,6 +11,7 @@ namespace mlic {
 
 constexpr unsigned max_zeros = 26;  // of a code; symbols stay within +-(2^24 - 1), offsets within +-2^20
 constexpr int64_t max_raw = (int64_t{1} << (max_zeros + 1)) - 2;
+constexpr uint64_t max_escape_bits = 2 * max_zeros + 1;  // of one raw number
 
 // Collects raw numbers in coding order and writes them as bits.
 class EscapeWriter {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fstream>
 
+#include "external_data.hpp"
 #include "failure.hpp"
 #include "sha256.hpp"
 
@@ -71,10 +72,21 @@ std::vector<uint8_t> FolderSource::read(const std::string &path, uint64_t limit)
     return contents;
 }
 
-std::string FolderSource::sha256(const std::string &path) const {
-    Sha256 digest;
-    read_blocks(folder_ / path, [&](Bytes bytes) { digest.add(bytes); });
-    return digest.finish();
+uint64_t FolderSource::size(const std::string &path) const {
+    std::error_code error;
+    const uint64_t size = fs::file_size(folder_ / path, error);
+    if (error) refuse("cannot read " + path + ": " + error.message());
+    return size;
+}
+
+Digest FolderSource::digest(const std::string &path) const {
+    Sha256 hash;
+    ExternalData external;
+    read_blocks(folder_ / path, [&](Bytes bytes) {
+        hash.add(bytes);
+        external.add(bytes);
+    });
+    return {hash.finish(), external.found()};
 }
 
 bool MemorySource::is_inside(const std::string &path) const { return is_relative_within(path); }
@@ -91,10 +103,15 @@ std::vector<uint8_t> MemorySource::read(const std::string &path, uint64_t limit)
     return bytes.copy();
 }
 
-std::string MemorySource::sha256(const std::string &path) const {
-    Sha256 digest;
-    digest.add(in_memory(path));
-    return digest.finish();
+uint64_t MemorySource::size(const std::string &path) const { return in_memory(path).size; }
+
+Digest MemorySource::digest(const std::string &path) const {
+    const Bytes bytes = in_memory(path);
+    Sha256 hash;
+    ExternalData external;
+    hash.add(bytes);
+    for (size_t first = 0; first < bytes.size; first += block) external.add(bytes.part(first, block));  // it copies
+    return {hash.finish(), external.found()};
 }
 
 }  // namespace mlic

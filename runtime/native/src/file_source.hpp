@@ -12,6 +12,12 @@
 
 namespace mlic {
 
+// What reading every byte of a file tells.
+struct Digest {
+    std::string sha256;             // lower-case hex
+    bool refers_elsewhere = false;  // whether it may be an ONNX file that keeps data in others
+};
+
 class FileSource {
    public:
     virtual ~FileSource() = default;
@@ -27,8 +33,10 @@ class FileSource {
     virtual bool is_file(const std::string &path) const = 0;
     // The whole file. Throws Failure(bad_bundle) if it cannot be read or has more than `limit` bytes.
     virtual std::vector<uint8_t> read(const std::string &path, uint64_t limit) const = 0;
-    // SHA-256 as lower-case hex. Throws Failure(bad_bundle) if the file cannot be read.
-    virtual std::string sha256(const std::string &path) const = 0;
+    // Of a regular file, in bytes. Throws Failure(bad_bundle) if there is none.
+    virtual uint64_t size(const std::string &path) const = 0;
+    // Throws Failure(bad_bundle) if the file cannot be read.
+    virtual Digest digest(const std::string &path) const = 0;
     // Where the file lies on disk, for engines that open it themselves; none in memory.
     virtual std::optional<std::filesystem::path> disk_path(const std::string &path) const = 0;
     // The file's bytes if they lie in memory already, else an empty view: saves a copy.
@@ -46,7 +54,8 @@ class FolderSource final : public FileSource {
     bool is_inside(const std::string &path) const override;
     bool is_file(const std::string &path) const override;
     std::vector<uint8_t> read(const std::string &path, uint64_t limit) const override;
-    std::string sha256(const std::string &path) const override;
+    uint64_t size(const std::string &path) const override;
+    Digest digest(const std::string &path) const override;
     std::optional<std::filesystem::path> disk_path(const std::string &path) const override { return folder_ / path; }
     Bytes in_memory(const std::string &) const override { return {}; }
 
@@ -64,7 +73,8 @@ class MemorySource final : public FileSource {
     bool is_inside(const std::string &path) const override;
     bool is_file(const std::string &path) const override { return files_.count(path) > 0; }
     std::vector<uint8_t> read(const std::string &path, uint64_t limit) const override;
-    std::string sha256(const std::string &path) const override;
+    uint64_t size(const std::string &path) const override;
+    Digest digest(const std::string &path) const override;
     std::optional<std::filesystem::path> disk_path(const std::string &) const override { return std::nullopt; }
     Bytes in_memory(const std::string &path) const override;
 

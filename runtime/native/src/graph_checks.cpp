@@ -23,6 +23,7 @@ constexpr Type TYPES[] = {
     {"int32", DType::int32, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, 4},
     {"int64", DType::int64, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64, 8},
     {"uint8", DType::uint8, ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, 1},
+    {"int8", DType::int8, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8, 1},
 };
 
 const Type &type_of(DType dtype) { return TYPES[static_cast<size_t>(dtype)]; }
@@ -120,6 +121,8 @@ DType dtype_of(const std::string &name) {
         if (name == type.name) return type.dtype;
     throw Failure(Status::bad_bundle, "dtype " + name + " is unknown");
 }
+
+const char *dtype_name(DType dtype) { return type_of(dtype).name; }
 
 size_t size_of(DType dtype) { return type_of(dtype).size; }
 

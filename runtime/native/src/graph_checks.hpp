@@ -16,6 +16,7 @@ namespace mlic {
 
 // The dtype of a manifest's name for it. Throws Failure(bad_bundle) for others.
 DType dtype_of(const std::string &name);
+const char *dtype_name(DType dtype);
 size_t size_of(DType dtype);
 ONNXTensorElementDataType element_type(DType dtype);
 // Throws Failure(engine_failed) for types that no manifest has; `what` begins the text.

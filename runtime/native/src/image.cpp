@@ -10,11 +10,14 @@
 #include <emmintrin.h>
 #endif
 
-#include "failure.hpp"
 #include "rounding.hpp"
 
 namespace mlic {
 namespace {
+
+// What the graphs see is padded; for a picture of one row that is 64 times what it holds.
+constexpr uint64_t padded_factor = 4;
+constexpr uint64_t padded_free = 1U << 20;  // small pictures are padded whatever the limit
 
 bool holds_nan(const float *values, size_t count) {
     int found = 0;  // gathered without a branch, so that the compiler takes many at once
@@ -73,6 +76,19 @@ Frame Frame::around(int64_t height, int64_t width, const Padding &padding) {
     if (padding.placement == Padding::Placement::centre) {
         frame.top = (frame.padded_height - height) / 2;
         frame.left = (frame.padded_width - width) / 2;
+    }
+    return frame;
+}
+
+Frame frame_within(int64_t height, int64_t width, const Padding &padding, uint64_t max_pixels, Status refusal) {
+    const Frame frame = Frame::around(height, width, padding);
+    const uint64_t most = max_pixels > UINT64_MAX / padded_factor ? UINT64_MAX : padded_factor * max_pixels;
+    const uint64_t limit = std::max(most, padded_free);
+    if (static_cast<uint64_t>(frame.padded_height * frame.padded_width) > limit) {
+        throw Failure(refusal, "picture of " + std::to_string(width) + " x " + std::to_string(height) +
+                                   " pixels is padded to " + std::to_string(frame.padded_width) + " x " +
+                                   std::to_string(frame.padded_height) + "; the limit is " + std::to_string(limit) +
+                                   " pixels (" + std::to_string(padded_factor) + " times max_pixels)");
     }
     return frame;
 }

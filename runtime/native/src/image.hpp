@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bytes.hpp"
+#include "failure.hpp"
 #include "manifest.hpp"
 #include "tiles.hpp"
 
@@ -25,6 +26,10 @@ struct Frame {
 
     Box padded() const { return {0, 0, padded_height, padded_width}; }
 };
+
+// The frame of a picture, unless padding makes far more of it than `max_pixels`, the limit of the picture itself.
+// Throws Failure with the status `refusal`.
+Frame frame_within(int64_t height, int64_t width, const Padding &padding, uint64_t max_pixels, Status refusal);
 
 // A part of the padded picture as the analysis transform takes it: [1, 3, box height, box width] in 0..1. `pixels` are
 // frame.height rows, `stride` bytes apart, of `channels` bytes a pixel: 3, or 1 for grey.

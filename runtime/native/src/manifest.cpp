@@ -39,6 +39,13 @@ std::string StepSpec::renamed(const char *what) const {
     return name;
 }
 
+std::vector<std::string> chain_names(const Manifest &manifest) {
+    std::vector<std::string> names{"h_s"};
+    for (const StepSpec &step : manifest.steps) names.push_back(step.graph);
+    names.emplace_back("finish");
+    return names;
+}
+
 std::array<int64_t, 2> SizeRange::padded_max(int64_t multiple) const {
     std::array<int64_t, 2> padded = max;
     for (int64_t &side : padded) side = (side + multiple - 1) / multiple * multiple;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "arithmetic.hpp"
 #include "bytes.hpp"
 
 namespace mlic {
@@ -28,7 +29,7 @@ struct Dim {
 };
 
 struct TensorSpec {
-    std::string dtype;  // float32, float16, int32, int64, uint8
+    std::string dtype;  // float32, float16, int32, int64, uint8, int8
     std::vector<Dim> shape;
 
     // The shape for a padded picture of height x width pixels.
@@ -44,7 +45,8 @@ struct GraphSpec {
     std::string name;  // g_a, h_a, h_s, step_00..., finish, g_s
     Tensors inputs;
     Tensors outputs;
-    bool exact = true;  // on the entropy path: strict fp32
+    std::vector<std::string> output_order;  // their names as the manifest has them; certificates go by it
+    bool exact = true;                      // on the entropy path: strict fp32, or integers
 };
 
 // One of the files that hold a graph.
@@ -75,7 +77,8 @@ struct StepSpec {
     int64_t end_channel = 1;
     Positions positions = Positions::all;
 
-    std::string scales() const { return renamed("scales"); }    // scales_NN, which the graph gives
+    // scales_NN or indexes_NN, which the graph gives, by the bundle's arithmetic
+    std::string given(const Arithmetic &arithmetic) const { return renamed(arithmetic.given); }
     std::string means() const { return renamed("means"); }      // means_NN, likewise
     std::string symbols() const { return renamed("symbols"); }  // symbols_NN, which later graphs take
     int64_t channels() const { return end_channel - first_channel; }
@@ -105,6 +108,12 @@ struct SizeRange {
     std::array<int64_t, 2> padded_max(int64_t multiple) const;
 };
 
+// Where a bundle's certificate lies (certificate.hpp).
+struct CertificateFile {
+    std::string path;    // relative to the bundle, with '/'
+    std::string sha256;  // of the file, lower-case hex
+};
+
 struct Manifest {
     std::string name;
     std::string architecture;
@@ -120,6 +129,7 @@ struct Manifest {
     std::map<std::string, GraphFile> graphs;  // by name
     std::vector<StepSpec> steps;              // in coding order
     SizeRange sizes;
+    std::optional<CertificateFile> certificate;  // by which engines prove themselves; none where the path is in floats
 
     // The graph of a name that the wiring has found to be there.
     const GraphFile &graph(const std::string &graph_name) const { return graphs.at(graph_name); }
@@ -128,11 +138,19 @@ struct Manifest {
 constexpr int64_t latent_stride = 16;  // pixels a position of y
 constexpr int64_t hyper_stride = 64;   // pixels a position of z
 
-// Beyond what manifest_json.py asks: sizes that no model comes near, so that nothing later has to fear them.
-constexpr int64_t max_channels = 1 << 16;
-constexpr int64_t max_multiple = 1 << 10;
-constexpr int64_t max_halo = 1 << 21;  // more than any side: such a graph runs in one pass
-constexpr int64_t max_engine_side = 1 << 30;
+// The graphs of the entropy path in the order in which they run.
+std::vector<std::string> chain_names(const Manifest &manifest);
+
+// A manifest may come from anybody: what it asks for in numbers is bounded here as in manifest_json.py, far above any
+// known model. Halos and sizes go up to the largest side of a picture.
+constexpr size_t max_text = 1024;  // characters
+constexpr size_t max_graphs = 1024;
+constexpr size_t max_steps = 512;
+constexpr size_t max_tensors = 256;  // inputs, and outputs, of one graph
+constexpr size_t max_rank = 8;
+constexpr int64_t max_dim = (int64_t{1} << 31) - 1;
+constexpr int64_t max_channels = 4096;  // of y, and of z; the largest of the released models have 320 and 192
+constexpr int64_t max_multiple = 4096;  // pixels of padding, and of tiles
 
 // Parses manifest.json; types, names and ranges are checked, files and wiring are not.
 // Throws Failure(bad_bundle) that lists all wrong entries.

@@ -1,40 +1,35 @@
-// manifest.json to Manifest: the same entries are refused as in runtime/manifest_json.py, and a few sizes more.
+// manifest.json to Manifest: the same entries are refused as in runtime/manifest_json.py.
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <optional>
 
+#include "container.hpp"
 #include "failure.hpp"
+#include "json_values.hpp"
 #include "manifest.hpp"
+#include "output_order.hpp"
+#include "text.hpp"
 
 namespace mlic {
 namespace {
 
-using Json = nlohmann::json;
-
-constexpr int most_nested = 500;  // Python gives up at about 1000
 constexpr int format_version = 1;
 
 [[noreturn]] void refuse(const std::string &text) { throw Failure(Status::bad_bundle, text); }
 
-// The beginning of a value, for errors.
-std::string shown(const Json &value) { return value.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 40); }
+// Texts stand in messages, and in names of files.
+bool is_short_text(const std::string &text) { return characters_in(text) <= max_text && is_printable(text); }
 
-bool is_hex(const std::string &text, size_t digits) {
-    return text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+const std::string &short_text() {
+    static const std::string text = "; expected at most " + std::to_string(max_text) + " printable characters";
+    return text;
 }
 
-// A whole number that fits; JSON's may be larger.
-std::optional<int64_t> integer_from(const Json &value) {
-    if (!value.is_number_integer()) return std::nullopt;
-    if (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX) return std::nullopt;
-    return value.get<int64_t>();
-}
-
-// "height", "width", "height/N" or "width/N"; a number of 1 or more.
+// "height", "width", "height/N" or "width/N"; a number of 1 to max_dim.
 std::optional<Dim> dim_from(const Json &value) {
     if (!value.is_string()) {
         const std::optional<int64_t> number = integer_from(value);
-        return number && *number >= 1 ? std::optional(Dim{Dim::Side::fixed, *number}) : std::nullopt;
+        const bool fits = number && *number >= 1 && *number <= max_dim;
+        return fits ? std::optional(Dim{Dim::Side::fixed, *number}) : std::nullopt;
     }
     const auto &text = value.get_ref<const std::string &>();
     const size_t slash = std::min(text.find('/'), text.size());
@@ -73,11 +68,15 @@ class Object {
         return Object(get(key, &Json::is_object, "dict"), where_ + key + ".", problems_);
     }
 
-    std::vector<Object> objects(const char *key) {
+    std::vector<Object> objects(const char *key, size_t most) {
         const Json *entries = get(key, &Json::is_array, "list");
         std::vector<Object> found;
         if (!entries) return found;
         if (entries->empty()) problem(key, "is empty");
+        if (entries->size() > most) {
+            problem(key, "has " + std::to_string(entries->size()) + " entries; expected 1 to " + std::to_string(most));
+            return found;
+        }
         for (size_t index = 0; index < entries->size(); ++index) {
             const Json &entry = (*entries)[index];
             const std::string name = std::string(key) + "[" + std::to_string(index) + "]";
@@ -93,21 +92,22 @@ class Object {
     std::string text(const char *key, size_t hex_digits = 0) {
         const Json *found = get(key, &Json::is_string, "str");
         if (!found) return "";
-        if (hex_digits > 0 && !is_hex(*found, hex_digits)) {
+        if (!is_short_text(*found)) {
+            problem(key, "is " + shown(*found) + short_text());
+        } else if (hex_digits > 0 && !is_hex(*found, hex_digits)) {
             problem(key, "is " + shown(*found) + "; expected " + std::to_string(hex_digits) + " digits 0-9a-f");
         }
         return *found;
     }
 
     std::string choice(const char *key, const std::vector<std::string> &choices) {
-        const Json *found = get(key, &Json::is_string, "str");
-        if (!found) return "";
-        if (std::find(choices.begin(), choices.end(), *found) == choices.end()) {
+        const std::string found = text(key);
+        if (has(key) && std::find(choices.begin(), choices.end(), found) == choices.end()) {
             std::string all;
             for (const std::string &one : choices) all += (all.empty() ? "" : ", ") + one;
-            problem(key, "is " + shown(*found) + "; expected one of " + all);
+            problem(key, "is " + shown(found) + "; expected one of " + all);
         }
-        return *found;
+        return found;
     }
 
     int64_t number(const char *key, int64_t least, int64_t most) {
@@ -123,13 +123,14 @@ class Object {
         return found ? found->get<bool>() : otherwise;
     }
 
-    // Two whole numbers.
-    std::optional<std::array<int64_t, 2>> pair(const char *key, const char *expected) {
+    // Two whole numbers that fit.
+    template <typename Fits>
+    std::optional<std::array<int64_t, 2>> pair(const char *key, const std::string &expected, const Fits &fits) {
         const Json *found = get(key, &Json::is_array, "list");
         if (!found) return std::nullopt;
         if (found->size() == 2) {
             const std::optional<int64_t> first = integer_from((*found)[0]), second = integer_from((*found)[1]);
-            if (first && second) return std::array<int64_t, 2>{*first, *second};
+            if (first && second && fits(*first, *second)) return std::array<int64_t, 2>{*first, *second};
         }
         problem(key, "is " + shown(*found) + "; expected " + expected);
         return std::nullopt;
@@ -138,21 +139,34 @@ class Object {
     Tensors tensors() {
         Tensors found;
         if (!value_) return found;
+        if (value_->size() > max_tensors) {
+            problems_.push_back(where_.substr(0, where_.size() - 1) + " has " + std::to_string(value_->size()) +
+                                " entries; expected at most " + std::to_string(max_tensors));
+            return found;
+        }
         for (const auto &[name, unused] : value_->items()) {
+            if (!is_short_text(name)) {
+                problem(shown(name), "is a name" + short_text());
+                continue;
+            }
             Object tensor = object(name);
             TensorSpec &spec = found[name];
-            if (const Json *shape = tensor.get("shape", &Json::is_array, "list")) {
+            const Json *shape = tensor.get("shape", &Json::is_array, "list");
+            if (shape && shape->size() > max_rank) {
+                tensor.problem("shape", "has " + std::to_string(shape->size()) + " dimensions; expected at most " +
+                                            std::to_string(max_rank));
+            } else if (shape) {
                 for (const Json &entry : *shape) {
                     const std::optional<Dim> dim = dim_from(entry);
                     if (dim) {
                         spec.shape.push_back(*dim);
                     } else {
-                        tensor.problem("shape",
-                                       "holds " + shown(entry) + "; expected a positive number, height/N or width/N");
+                        tensor.problem("shape", "holds " + shown(entry) + "; expected 1 to " + std::to_string(max_dim) +
+                                                    ", height/N or width/N");
                     }
                 }
             }
-            spec.dtype = tensor.choice("dtype", {"float32", "float16", "int32", "int64", "uint8"});
+            spec.dtype = tensor.choice("dtype", {"float32", "float16", "int32", "int64", "uint8", "int8"});
         }
         return found;
     }
@@ -164,7 +178,7 @@ class Object {
 };
 
 Tiling tiling_from(Object entry) {
-    const Tiling tiling{entry.number("multiple", 1, max_multiple), entry.number("halo", 0, max_halo)};
+    const Tiling tiling{entry.number("multiple", 1, max_multiple), entry.number("halo", 0, max_side)};
     if (tiling.halo % tiling.multiple != 0) {
         entry.problem("halo", "is " + std::to_string(tiling.halo) + "; expected a multiple of " +
                                   std::to_string(tiling.multiple));
@@ -191,14 +205,11 @@ GraphFile graph_from(Object &entry) {
 
 StepSpec step_from(Object &entry) {
     StepSpec step;
-    const char *expected = "[first, end] with 0 <= first < end";
-    if (const auto channels = entry.pair("channels", expected)) {
-        if (0 <= (*channels)[0] && (*channels)[0] < (*channels)[1]) {
-            step.first_channel = (*channels)[0];
-            step.end_channel = (*channels)[1];
-        } else {
-            entry.problem("channels", std::string("is out of order; expected ") + expected);
-        }
+    const auto fits = [](int64_t first, int64_t end) { return 0 <= first && first < end && end <= max_channels; };
+    const std::string expected = "[first, end], 0 <= first < end <= " + std::to_string(max_channels);
+    if (const auto channels = entry.pair("channels", expected, fits)) {
+        step.first_channel = (*channels)[0];
+        step.end_channel = (*channels)[1];
     }
     const std::string positions = entry.choice("positions", {"all", "anchor", "nonanchor"});
     step.positions = positions == "anchor"      ? Positions::anchor
@@ -209,35 +220,29 @@ StepSpec step_from(Object &entry) {
 }
 
 SizeRange sizes_from(Object entry) {
-    const char *expected = "[height, width]";
-    const auto min = entry.pair("min", expected), opt = entry.pair("opt", expected), max = entry.pair("max", expected);
+    const auto sides = [&entry](const char *key) {
+        const auto fit = [](int64_t height, int64_t width) { return height <= max_side && width <= max_side; };
+        return entry.pair(key, "[height, width], at most " + std::to_string(max_side), fit);
+    };
+    const auto min = sides("min"), opt = sides("opt"), max = sides("max");
     if (!min || !opt || !max) return {};
     for (size_t side = 0; side < 2; ++side) {
-        if (!(1 <= (*min)[side] && (*min)[side] <= (*opt)[side] && (*opt)[side] <= (*max)[side])) {
-            entry.problem(side == 0 ? "height" : "width", "has sizes out of order; expected 1 <= min <= opt <= max");
-        } else if ((*max)[side] > max_engine_side) {
-            entry.problem("max", "has a side over " + std::to_string(max_engine_side));
-        }
+        const int64_t least = (*min)[side], tuned = (*opt)[side], most = (*max)[side];
+        if (1 <= least && least <= tuned && tuned <= most) continue;
+        entry.problem(side == 0 ? "height" : "width", "has min " + std::to_string(least) + ", opt " +
+                                                          std::to_string(tuned) + ", max " + std::to_string(most) +
+                                                          "; expected 1 <= min <= opt <= max");
     }
     return {*min, *opt, *max};
-}
-
-Json parsed(Bytes text) {
-    const auto check_depth = [](int depth, Json::parse_event_t, Json &) {
-        if (depth > most_nested) refuse("manifest.json is not JSON: nested too deeply");
-        return true;
-    };
-    try {
-        return Json::parse(text.begin(), text.end(), check_depth);
-    } catch (const Json::exception &error) {
-        refuse(std::string("manifest.json is not JSON: ") + error.what());
-    }
 }
 
 }  // namespace
 
 Manifest manifest_from_json(Bytes text) {
-    const Json value = parsed(text);
+    OutputOrder order;
+    const Json value = json_from(text, "manifest.json", [&](int depth, Json::parse_event_t event, const Json &entry) {
+        order.watch(depth, event, entry);
+    });
     if (!value.is_object() || value.value("format", Json()) != "mlic-bundle") {
         refuse("manifest.json is not the manifest of a bundle: its format is not 'mlic-bundle'");
     }
@@ -256,8 +261,10 @@ Manifest manifest_from_json(Bytes text) {
         manifest.model_id[byte] = static_cast<uint8_t>(std::stoul(model_id.substr(2 * byte, 2), nullptr, 16));
     }
     bool twice = false;
-    for (Object &entry : root.objects("graphs")) {
+    size_t place = 0;
+    for (Object &entry : root.objects("graphs", max_graphs)) {
         GraphFile graph = graph_from(entry);
+        graph.spec.output_order = order.of(place++, graph.spec.outputs);
         const std::string name = graph.spec.name;
         twice = !manifest.graphs.emplace(name, std::move(graph)).second || twice;
     }
@@ -275,13 +282,15 @@ Manifest manifest_from_json(Bytes text) {
     manifest.z_channels = latent.number("z_channels", 1, max_channels);
     manifest.tables_path = tables.text("path");
     manifest.tables_sha256 = tables.text("sha256", 64);
-    for (Object &entry : root.objects("steps")) manifest.steps.push_back(step_from(entry));
+    for (Object &entry : root.objects("steps", max_steps)) manifest.steps.push_back(step_from(entry));
     if (root.has("sizes")) manifest.sizes = sizes_from(root.object("sizes"));
+    if (root.has("certificate")) {
+        Object certificate = root.object("certificate");
+        manifest.certificate = CertificateFile{certificate.text("path"), certificate.text("sha256", 64)};
+    }
     if (twice) problems.emplace_back("graphs: a name occurs twice");
     if (!problems.empty()) {
-        std::string all;
-        for (const std::string &problem : problems) all += (all.empty() ? "" : "; ") + problem;
-        refuse("manifest.json: " + all);
+        refuse("manifest.json: " + listed(problems));
     }
     return manifest;
 }

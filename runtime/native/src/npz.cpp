@@ -18,6 +18,8 @@ constexpr uint32_t end_magic = 0x06054b50, central_magic = 0x02014b50, local_mag
 constexpr uint16_t refused_flags = 0x1 | 0x20 | 0x40;  // encrypted, patched data
 constexpr uint16_t newest_version = 63;                // 6.3, the newest that Python reads
 constexpr size_t most_header = 10000;                  // of an array, in bytes; numpy's limit
+constexpr size_t most_sides = 64;                      // of an array; numpy's limit
+constexpr size_t most_members = 64;                    // a bundle's tables have 8
 constexpr uint64_t most_expansion = 1100;              // deflate makes 1032 bytes of one at most
 
 [[noreturn]] void refuse(const std::string &text) { throw Failure(Status::bad_bundle, "cannot read arrays: " + text); }
@@ -53,7 +55,10 @@ Member member_at(Bytes data, size_t at, size_t end) {
     }
     if (u16_at(data, at + 6) > newest_version) refuse("a member needs another version of zip");
     if (flags & refused_flags) refuse("a member is encrypted or patched");
-    if (method != 0 && method != Z_DEFLATED) refuse("a member is packed by method " + std::to_string(method));
+    if (method != 0 && method != Z_DEFLATED) {
+        refuse("'" + text.substr(0, 40) + "' is packed by method " + std::to_string(method) +
+               ", neither stored nor deflated");
+    }
     // The sizes in local heads may be elsewhere (numpy writes zip64 there); those of the directory count.
     if (!has(data, local, local_size) || u32_at(data, local) != local_magic) refuse("a member's head is damaged");
     const size_t local_name = u16_at(data, local + 26), local_extra = u16_at(data, local + 28);
@@ -155,6 +160,33 @@ std::vector<uint64_t> shape_from(HeaderText &header) {
     return shape;
 }
 
+// Bytes of one element, which has to be a number, whatever this version does with it: '<f4', '|u1'.
+uint64_t item_size(const std::string &descr) {
+    const size_t kind = descr.empty() || std::string("<>|=").find(descr[0]) == std::string::npos ? 0 : 1;
+    const std::pair<char, std::vector<std::string>> numbers[] = {{'b', {"1"}},
+                                                                 {'i', {"1", "2", "4", "8"}},
+                                                                 {'u', {"1", "2", "4", "8"}},
+                                                                 {'f', {"2", "4", "8", "12", "16"}},
+                                                                 {'c', {"8", "16", "24", "32"}}};
+    for (const auto &[code, sizes] : numbers) {
+        if (kind >= descr.size() || descr[kind] != code) continue;
+        const std::string size = descr.substr(kind + 1);
+        if (std::find(sizes.begin(), sizes.end(), size) != sizes.end()) return std::stoull(size);
+    }
+    refuse("array of " + descr.substr(0, 40) + "; expected numbers");
+}
+
+// Checks that an array is no larger than its member, whose header may claim anything.
+void check_claim(const NpyArray &array, uint64_t item, size_t found) {
+    const bool empty = std::count(array.shape.begin(), array.shape.end(), 0U) > 0;
+    uint64_t most = found / item;  // elements
+    for (const uint64_t side : array.shape) most = side == 0 ? 0 : most / side;
+    if (!empty && most == 0) {
+        refuse("an array's header claims " + array.text() + "; the member has " + std::to_string(found) +
+               " bytes left");
+    }
+}
+
 NpyArray described(HeaderText header) {
     NpyArray array;
     bool descr = false, order = false, shape = false;
@@ -164,6 +196,8 @@ NpyArray described(HeaderText header) {
         header.expect(':');
         if (key == "descr") {
             array.dtype = header.string();  // a list, for records, is refused
+            const auto shows = [](char letter) { return letter > ' ' && letter < 127; };  // it stands in messages
+            if (!std::all_of(array.dtype.begin(), array.dtype.end(), shows)) refuse("an array's header is damaged");
             descr = true;
         } else if (key == "fortran_order") {
             const std::string value = header.word();
@@ -181,11 +215,16 @@ NpyArray described(HeaderText header) {
     }
     if (!header.at_end() || !descr || !order || !shape) refuse("an array's header is damaged");
     if (array.dtype.find('O') != std::string::npos) refuse("an array holds objects");
-    const std::pair<const char *, const char *> known[] = {{"f4", "float32"}, {"u4", "uint32"}, {"i4", "int32"}};
-    for (const auto &[code, name] : known) {
-        if (array.dtype == std::string("<") + code) array.dtype = name;
+    if (array.shape.size() > most_sides) {
+        refuse("an array has " + std::to_string(array.shape.size()) + " sides; expected at most " +
+               std::to_string(most_sides));
     }
     return array;
+}
+
+// The name of a type that tables have; others as the file writes them.
+std::string named(const std::string &descr) {
+    return descr == "<f4" ? "float32" : descr == "<u4" ? "uint32" : descr == "<i4" ? "int32" : descr;
 }
 
 NpyArray array_from(const std::vector<uint8_t> &data) {
@@ -201,9 +240,10 @@ NpyArray array_from(const std::vector<uint8_t> &data) {
     const Bytes text = bytes.part(start, length);
     NpyArray array = described(HeaderText(std::string(text.begin(), text.end())));
     const Bytes rest = bytes.part(start + length, bytes.size);
+    check_claim(array, item_size(array.dtype), rest.size);
+    array.dtype = named(array.dtype);
     const bool known = array.dtype == "float32" || array.dtype == "uint32" || array.dtype == "int32";
     if (!known || array.shape.size() != 1) return array;
-    if (array.shape[0] > rest.size / 4) refuse("an array is cut");
     array.data = rest.part(0, 4 * array.shape[0]).copy();
     return array;
 }
@@ -220,6 +260,9 @@ NpzArrays arrays_from_npz(Bytes data, uint64_t limit) {
     const size_t end = end_of_directory(data);
     const size_t count = u16_at(data, end + 10), directory_size = u32_at(data, end + 12),
                  start = u32_at(data, end + 16);
+    if (count > most_members) {
+        refuse("it has " + std::to_string(count) + " members; expected at most " + std::to_string(most_members));
+    }
     if (u32_at(data, 0) != local_magic && count > 0) refuse("it is not a zip file");
     if (u16_at(data, end + 4) != 0 || start > end || end - start != directory_size) {
         refuse("the zip directory is damaged");

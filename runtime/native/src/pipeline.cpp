@@ -19,11 +19,11 @@ uint64_t checked(const char *name, uint64_t value, int64_t multiple) {
 
 }  // namespace
 
-Pipeline::Pipeline(const Bundle &bundle, Graphs &graphs, const std::string &engine, uint64_t tile_pixels,
-                   uint64_t latent_pixels)
+Pipeline::Pipeline(const Bundle &bundle, Graphs &graphs, const Engine &engine, CertificateCache cache,
+                   uint64_t tile_pixels, uint64_t latent_pixels)
     : manifest_(bundle.manifest()),
       latent_pixels_(checked("latent_pixels", latent_pixels, manifest_.padding.multiple)),
-      chain_(bundle, graphs, engine),
+      chain_(bundle, graphs, engine, std::move(cache)),
       transforms_(manifest_, graphs, checked("tile_pixels", tile_pixels, manifest_.padding.multiple)),
       h_a_(graphs.at("h_a")) {}
 
@@ -32,6 +32,7 @@ void Pipeline::prepare(bool encode, bool decode) {
     if (encode) h_a_.open();
     chain_.prepare(decode);
     transforms_.prepare(false, decode);
+    chain_.prove();
 }
 
 CellSize Pipeline::layout(uint32_t height, uint32_t width) const {
@@ -44,6 +45,7 @@ std::vector<Box> Pipeline::cells(uint32_t height, uint32_t width) const {
 }
 
 Bitstream Pipeline::encode(const Pixels &pixels, uint32_t height, uint32_t width, const Progress &progress) {
+    chain_.prove();  // before the work, not after it
     Bitstream stream;
     stream.model_id = manifest_.model_id;
     stream.width = width;

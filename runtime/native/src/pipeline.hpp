@@ -15,19 +15,20 @@ namespace mlic {
 // The graphs of a model in the order in which pictures pass through them; may be used from several threads at once.
 class Pipeline {
    public:
-    // `bundle` and `graphs`, those of the bundle, have to live as long as this. `engine`: what runs them, for errors.
-    // Pictures of more than `latent_pixels` are cut into cells. Throws Failure(invalid_argument) if `tile_pixels` or
-    // `latent_pixels` is too small for any picture.
-    Pipeline(const Bundle &bundle, Graphs &graphs, const std::string &engine, uint64_t tile_pixels,
+    // `bundle`, its `graphs` and `engine`, which runs them, have to live as long as this. `cache` knows which engines
+    // have passed. Pictures of more than `latent_pixels` are cut into cells. Throws Failure(invalid_argument) if
+    // `tile_pixels` or `latent_pixels` is too small for any picture.
+    Pipeline(const Bundle &bundle, Graphs &graphs, const Engine &engine, CertificateCache cache, uint64_t tile_pixels,
              uint64_t latent_pixels);
 
-    // Opens graphs. Throws Failure(engine_failed).
+    // Opens graphs, and makes sure that the engine passes the certificate of an integer bundle. Throws Failure:
+    // engine_failed, engine_mismatch.
     void prepare(bool encode, bool decode);
 
     // Sizes of the cells of a picture, in the order of the file; one where it is a single latent.
     std::vector<Box> cells(uint32_t height, uint32_t width) const;
 
-    // Returns what a picture's file holds, without metadata. Throws Failure(engine_failed).
+    // Returns what a picture's file holds, without metadata. Throws Failure: engine_failed, engine_mismatch.
     Bitstream encode(const Pixels &pixels, uint32_t height, uint32_t width, const Progress &progress);
 
     // Throws Failure(unsupported_stream) if a file is of another model, or needs another arithmetic.

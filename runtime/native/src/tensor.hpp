@@ -12,7 +12,7 @@
 
 namespace mlic {
 
-enum class DType { float32, float16, int32, int64, uint8 };
+enum class DType { float32, float16, int32, int64, uint8, int8 };
 
 // A dense array in C order. Copies share the memory, and nobody writes to it once it is made.
 struct Tensor {
@@ -31,6 +31,12 @@ struct Tensor {
         size_t product = 1;
         for (const int64_t side : shape) product *= static_cast<size_t>(side);
         return product;
+    }
+
+    // The elements of a uint8 tensor.
+    Bytes bytes() const {
+        assert(dtype == DType::uint8);
+        return {static_cast<const uint8_t *>(data), count()};
     }
 
     // The elements of a float32 tensor.

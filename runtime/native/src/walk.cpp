@@ -35,8 +35,8 @@ void visit(const Step &step, Coder &coder, State &state, const Tensor *y) {
     state.begin("coder");
     std::vector<float> part;
     if (y != nullptr) part = part_of_y(y->floats(), y->shape[2], y->shape[3], spec);
-    state.put(spec.symbols(),
-              coder.code(spec, outputs.at(spec.scales()), outputs.at(spec.means()), y == nullptr ? nullptr : &part));
+    const Tensor &given = outputs.at(spec.given(step.arithmetic));
+    state.put(spec.symbols(), coder.code(spec, given, outputs.at(spec.means()), y == nullptr ? nullptr : &part));
 }
 
 void walk(const std::vector<Step> &steps, Coder &coder, State &state, const Tensor *y) {

@@ -29,15 +29,17 @@ Needed needed_after(const std::vector<const GraphSpec *> &chain);
 struct Step {
     const StepSpec &spec;
     LazyGraph &graph;
+    const Arithmetic &arithmetic;  // tells whether the graph gives scales or indexes
 };
 
 // One direction of the entropy coder.
 class Coder {
    public:
     virtual ~Coder() = default;
-    // Encodes or decodes one step's symbols. `part` is the step's part of y when encoding, null when decoding. Returns
-    // the symbols, equal on both sides, as whole numbers of the shape of `scales`.
-    virtual Tensor code(const StepSpec &step, const Tensor &scales, const Tensor &means,
+    // Encodes or decodes one step's symbols. `given` are scales or indexes, as the arithmetic has it; `part` is the
+    // step's part of y when encoding, null when decoding. Returns the symbols, equal on both sides, as whole numbers of
+    // the shape of `given`.
+    virtual Tensor code(const StepSpec &step, const Tensor &given, const Tensor &means,
                         const std::vector<float> *part) = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "manifest.hpp"
+#include "text.hpp"
 
 namespace mlic {
 namespace {
@@ -15,9 +16,9 @@ TensorSpec latent(int64_t channels, int64_t stride, int64_t across) {
         {{Dim::Side::fixed, 1}, {Dim::Side::fixed, channels}, {Dim::Side::height, stride}, {Dim::Side::width, across}}};
 }
 
-TensorSpec part(const StepSpec &step) {
+TensorSpec part(const StepSpec &step, const char *dtype = "float32") {
     const int64_t across = step.positions == Positions::all ? latent_stride : 2 * latent_stride;
-    return latent(step.channels(), latent_stride, across);
+    return {dtype, latent(step.channels(), latent_stride, across).shape};
 }
 
 // Checks a graph's inputs against the state and puts its outputs into it.
@@ -111,6 +112,12 @@ void coverage(const Manifest &manifest, Problems &problems) {
 }  // namespace
 
 std::vector<std::string> wiring_problems(const Manifest &manifest) {
+    const Arithmetic *arithmetic = arithmetic_named(manifest.arithmetic);
+    if (arithmetic == nullptr) {
+        std::string known;
+        for (const Arithmetic *one : arithmetics) known += (known.empty() ? "" : ", ") + std::string(one->name);
+        return {"arithmetic '" + shortened(manifest.arithmetic, 40) + "'; this reader knows " + known};
+    }
     Problems names{"g_a", "h_a", "h_s"};
     Tensors seen;  // its keys alone matter
     for (const StepSpec &step : manifest.steps) {
@@ -148,12 +155,17 @@ std::vector<std::string> wiring_problems(const Manifest &manifest) {
                                expected);
         }
         advance(graph(step.graph), state, problems);
-        gives(graph(step.graph), {{step.scales(), part(step)}, {step.means(), part(step)}}, problems);
+        const Tensors expected_outputs{{step.given(*arithmetic), part(step, arithmetic->dtype)},
+                                       {step.means(), part(step)}};
+        gives(graph(step.graph), expected_outputs, problems);
         state[step.symbols()] = part(step);
     }
     advance(graph("finish"), state, problems);
     gives(graph("finish"), {{"y_hat", y}}, problems);
     coverage(manifest, problems);
+    if (arithmetic == &integer_arithmetic && !manifest.certificate) {
+        problems.emplace_back("there is no certificate, by which engines prove that they compute integers exactly");
+    }
     for (auto name = names.begin() + 2; name != names.end() - 1; ++name) {
         if (!graph(*name).exact) problems.push_back("graph " + *name + " is not exact; the entropy path has to be");
     }

@@ -155,6 +155,7 @@ static void check_metadata(mlic_codec *codec) {
     EXPECT(mlic_read_info(data, size, 0, &info) == MLIC_OK);
     EXPECT(info.struct_size == sizeof info && info.width == WIDTH && info.height == HEIGHT);
     EXPECT(memcmp(info.model_id, mlic_model_id(codec), 8) == 0);
+    EXPECT(info.arithmetic == data[5] && (info.arithmetic == MLIC_FLOAT32_SYNDROME || info.arithmetic == MLIC_INTEGER));
     EXPECT(info.source == MLIC_SOURCE_DEEP && info.cell_width == 0 && info.cell_height == 0);
     EXPECT(info.icc_profile_size == 7 && info.exif_size == sizeof exif - 1 && info.xmp_size == sizeof xmp - 1);
     EXPECT(mlic_read_metadata(data, size, 0, MLIC_ICC_PROFILE, read, 6, &found) == MLIC_BUFFER_TOO_SMALL);
@@ -175,6 +176,9 @@ static void check_metadata(mlic_codec *codec) {
     info.struct_size = offsetof(mlic_info, source);
     EXPECT(mlic_read_info(data, size, 0, &info) == MLIC_OK);
     EXPECT(info.struct_size == offsetof(mlic_info, source) && info.height == HEIGHT && info.source == 0x4D4D4D4D);
+    info.struct_size = offsetof(mlic_info, arithmetic);
+    EXPECT(mlic_read_info(data, size, 0, &info) == MLIC_OK);
+    EXPECT(info.xmp_size == sizeof xmp - 1 && info.arithmetic == 0x4D4D4D4D);
     info.struct_size = 0;
     EXPECT(mlic_read_info(data, size, 0, &info) == MLIC_INVALID_ARGUMENT);
 
@@ -217,6 +221,12 @@ static void check_earlier_options(const char *bundle, const char *library) {
     options.struct_size = offsetof(mlic_options, tile_pixels); /* of version 0.1.0's first headers */
     EXPECT(mlic_open(bundle, &options, &codec) == MLIC_OK);
     mlic_close(codec);
+    options.tile_pixels = 0;
+    options.certificate_cache = (const char *)1; /* which such a program has something else in the place of */
+    options.struct_size = offsetof(mlic_options, certificate_cache);
+    EXPECT(mlic_open(bundle, &options, &codec) == MLIC_OK);
+    mlic_close(codec);
+    options.certificate_cache = "off";
     options.struct_size = sizeof options;
     options.tile_pixels = UINT64_MAX;
     options.latent_pixels = 4095;

@@ -47,7 +47,8 @@ int main(int argc, char **argv) {
     const auto width = static_cast<uint32_t>(std::stoul(argv[5])), height = static_cast<uint32_t>(std::stoul(argv[6]));
     if (pixels.size() != size_t{3} * width * height) return 2;
     try {
-        mlic::Codec codec(mlic::Bundle::open(argv[1]), mlic::Engine(argv[2], std::stoi(argv[3])), {});
+        mlic::Codec codec(mlic::Bundle::open(argv[1]), mlic::Engine(argv[2], std::stoi(argv[3])),
+                          mlic::CertificateCache("off"), {});
         codec.prepare(true, true);
         const mlic::Pixels picture{pixels.data(), size_t{3} * width, 3};
         std::vector<uint8_t> data = codec.encode(picture, width, height, {});

@@ -1,17 +1,21 @@
 // Shows the parts below the codec to tests/native/test_core.py, one request at a time.
 #include <optional>
+#include <sstream>
 
 #include "ans.hpp"
 #include "bundle.hpp"
 #include "checkerboard.hpp"
 #include "container.hpp"
 #include "escape.hpp"
+#include "external_data.hpp"
 #include "grid.hpp"
 #include "image.hpp"
+#include "integer_answers.hpp"
 #include "orientation.hpp"
 #include "probe_io.hpp"
 #include "sha256.hpp"
 #include "syndrome.hpp"
+#include "text.hpp"
 #include "tiles.hpp"
 #include "transforms.hpp"
 
@@ -33,10 +37,10 @@ Answer header_answer(const Header &header) {
             blob(header.arithmetic)};
 }
 
-// Contents of LATS, ESCP and SYND; for a grid the cell's size, then each cell's.
+// Contents of LATS, ESCP and SYND or CHCK; for a grid the cell's size, then each cell's.
 void put_coded(const Bitstream &stream, Answer &answer) {
     if (!stream.grid) {
-        answer.insert(answer.end(), {stream.latents, stream.escapes, stream.syndromes});
+        answer.insert(answer.end(), {stream.latents, stream.escapes, stream.checks});
         return;
     }
     answer.push_back(number(stream.grid->cell_width));
@@ -100,10 +104,11 @@ Answer write_container_answer(Arguments &arguments) {
     std::copy_n(model_id.begin(), 8, stream.model_id.begin());
     stream.width = arguments.number<uint32_t>();
     stream.height = arguments.number<uint32_t>();
+    stream.arithmetic = arguments.text();
     stream.metadata = take_metadata(arguments);
     stream.latents = arguments.bytes();
     stream.escapes = arguments.bytes();
-    stream.syndromes = arguments.bytes();
+    stream.checks = arguments.bytes();
     return {write_container(stream)};
 }
 
@@ -138,10 +143,11 @@ Answer cells_answer(Arguments &arguments) {
 
 Answer bundle_answer(const Bundle &bundle) {
     const Manifest &manifest = bundle.manifest();
+    const Arithmetic &arithmetic = *arithmetic_named(manifest.arithmetic);
     std::string steps;
     for (const StepSpec &step : manifest.steps) {
         steps += step.graph + " " + std::to_string(step.first_channel) + " " + std::to_string(step.end_channel) + " " +
-                 std::to_string(step.size(128, 192)) + " " + step.scales() + " " + step.symbols() + "\n";
+                 std::to_string(step.size(128, 192)) + " " + step.given(arithmetic) + " " + step.symbols() + "\n";
     }
     std::string graphs;
     for (const auto &[name, graph] : manifest.graphs) {
@@ -150,9 +156,9 @@ Answer bundle_answer(const Bundle &bundle) {
             graphs += " tiles " + std::to_string(graph.tiling->multiple) + " " + std::to_string(graph.tiling->halo);
         }
         for (const auto &[input, spec] : graph.spec.inputs) graphs += " " + input + " " + spec.text();
-        for (const auto &[output, spec] : graph.spec.outputs) {
+        for (const std::string &output : graph.spec.output_order) {
             graphs += " " + output;
-            for (int64_t side : spec.concrete(128, 192)) graphs += " " + std::to_string(side);
+            for (int64_t side : graph.spec.outputs.at(output).concrete(128, 192)) graphs += " " + std::to_string(side);
         }
         graphs += "\n";
     }
@@ -313,6 +319,21 @@ Answer picture(Arguments &arguments, bool to_pixels) {
     return {packed};
 }
 
+// Whether each line of a text is printable.
+Answer printable(Arguments &arguments) {
+    std::istringstream lines(arguments.text());
+    Blob answer;
+    for (std::string line; std::getline(lines, line);) answer.push_back(is_printable(line) ? 1 : 0);
+    return {answer};
+}
+
+// Whether a file, given in parts, keeps data elsewhere.
+Answer external(Arguments &arguments) {
+    ExternalData external;
+    while (arguments.left() > 0) external.add(arguments.bytes());
+    return {number<uint8_t>(external.found() ? 1 : 0)};
+}
+
 Answer part(Arguments &arguments) {
     const auto y = arguments.array<float>();
     const auto numbers = arguments.array<int64_t>();  // height, width, first and end channel
@@ -382,6 +403,11 @@ int main() {
         {"x_from_pixels", [](A &a) { return picture(a, false); }},
         {"pixels_in_box", [](A &a) { return picture(a, true); }},
         {"part_of_y", part},
+        {"printable", printable},
+        {"external", external},
+        {"symbols_of_case", probe::symbols_of_case},
+        {"digest", probe::digest_of_outputs},
+        {"certificate_key", probe::key_of_certificate},
         {"sha256",
          [](A &a) {
              Sha256 digest;

@@ -1,13 +1,13 @@
 // Runs commands from standard input through mlic.h, for tests/native/test_native.py: one line a command, its words
 // separated by tabs; one line an answer, a status and the last error's text.
 //
-//     open CODEC BUNDLE LIBONNXRUNTIME THREADS [TILE_PIXELS LATENT_PIXELS]
+//     open CODEC BUNDLE LIBONNXRUNTIME THREADS [TILE_PIXELS LATENT_PIXELS MAX_PIXELS CERTIFICATE_CACHE]
 //     open-memory CODEC BUNDLE LIBONNXRUNTIME THREADS
 //     encode CODEC PIXELS WIDTH HEIGHT FILE        decode CODEC FILE PIXELS
 //     encode-with CODEC PIXELS WIDTH HEIGHT FILE CHANNELS SOURCE ICC EXIF XMP    the last three are files or "-"
 //     region CODEC FILE PIXELS X Y WIDTH HEIGHT    header FILE
 //     info FILE OUT                                metadata FILE ICC EXIF XMP
-//     threads CODEC THREADS REPEATS FILE
+//     threads CODEC THREADS REPEATS FILE           prepare CODEC
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -51,6 +51,8 @@ mlic::Options options_from(const Words &words) {
     options.threads = std::stoi(words.at(4));
     if (words.size() > 5) options.tile_pixels = std::stoull(words.at(5));
     if (words.size() > 6) options.latent_pixels = std::stoull(words.at(6));
+    if (words.size() > 7) options.max_pixels = std::stoull(words.at(7));
+    if (words.size() > 8) options.certificate_cache = words.at(8);
     return options;
 }
 
@@ -107,7 +109,7 @@ Data encode_with(mlic::Codec &codec, const Words &words) {
 Data text_of(const mlic::Info &info) {
     std::ostringstream text;
     text << info.width << ' ' << info.height << ' ' << info.source << ' ' << info.cell_width << ' ' << info.cell_height
-         << ' ' << info.icc_profile_size << ' ' << info.exif_size << ' ' << info.xmp_size;
+         << ' ' << info.icc_profile_size << ' ' << info.exif_size << ' ' << info.xmp_size << ' ' << info.arithmetic;
     const std::string all = text.str();
     return Data(all.begin(), all.end());
 }
@@ -149,6 +151,8 @@ void run(const Words &words, std::map<std::string, Opened> &codecs) {
         codecs[words.at(1)].codec = std::make_unique<mlic::Codec>(words.at(2), options_from(words));
     } else if (command == "open-memory") {
         codecs[words.at(1)] = open_in_memory(words.at(2), options_from(words));
+    } else if (command == "prepare") {
+        codecs.at(words.at(1)).codec->prepare();
     } else if (command == "encode") {
         const auto width = static_cast<std::uint32_t>(std::stoul(words.at(3)));
         const auto height = static_cast<std::uint32_t>(std::stoul(words.at(4)));
