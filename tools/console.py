@@ -19,6 +19,7 @@ import typer
 
 from mlic.runtime.errors import MlicError
 
+PIPE = Path("-")
 _ENDING = ("SIGTERM", "SIGHUP")  # what others end a process with; Ctrl-C is Python's own matter
 
 
@@ -44,7 +45,8 @@ def reported_errors(command: str, quiet: bool = False) -> Iterator[None]:
         with warnings.catch_warnings(), _ending_signals():
             warnings.showwarning = lambda message, *_args, **_kwargs: _show_warning(command, message, quiet)
             yield
-            sys.stdout.flush()
+            with named_stdout():
+                sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output went away, and knows why
         _give_up_stdout()
         raise typer.Exit(1) from None
@@ -55,9 +57,19 @@ def reported_errors(command: str, quiet: bool = False) -> Iterator[None]:
         print(f"{command}: ended by {error}", file=sys.stderr)
         raise typer.Exit(128 + error.number) from None
     except (MlicError, OSError, MemoryError) as error:
-        print(f"{command}: {_text(error)}", file=sys.stderr)
+        print(f"{command}: {error_text(error)}", file=sys.stderr)
         _give_up_stdout()
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def named_stdout() -> Iterator[None]:
+    """Let errors of writing to stdout, which know no name, say where it was."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
 
 
 def open_streams() -> None:
@@ -108,7 +120,8 @@ def _show_warning(command: str, message: Warning | str, quiet: bool) -> None:
         print(f"{command}: warning: {message}", file=sys.stderr)
 
 
-def _text(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """Return an error as one line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__

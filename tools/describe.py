@@ -8,9 +8,10 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from mlic.runtime.arithmetic import FLOAT32_SYNDROME
 from mlic.runtime.container import read
 from mlic.runtime.metadata import Source
-from mlic.runtime.shipped import quality_of
+from mlic.runtime.shipped import shipped_with
 
 
 def description(data: bytes, max_pixels: int) -> dict[str, Any]:
@@ -21,8 +22,9 @@ def description(data: bytes, max_pixels: int) -> dict[str, Any]:
         max_pixels: refuse larger pictures.
 
     Returns:
-        ``width``, ``height`` (pixels), ``model_id`` (hex), ``quality`` (None unless the model is one that ships),
-        ``arithmetic``, ``bytes`` of the file and of each part (metadata as they are uncompressed), ``bpp``,
+        ``width``, ``height`` (pixels), ``model_id`` (hex), ``quality`` and ``bundle``, the folder that reads it (None
+        unless the model is one that ships), ``arithmetic``, ``bytes`` of the file and of each part (metadata as they
+        are uncompressed; checks of indexes as ``syndrome_bytes`` or, of integer files, ``check_bytes``), ``bpp``,
         ``icc_description``, ``camera`` and ``taken`` (EXIF; None where it does not say), ``grey``, and whether the
         source had transparency or more than 8 bits a channel. Of a picture in cells also ``cells``, their number,
         ``cell_width`` and ``cell_height``; the bytes of coded parts are those of all cells together.
@@ -36,16 +38,19 @@ def description(data: bytes, max_pixels: int) -> dict[str, Any]:
     coded = [stream] if grid is None else grid.cells
     metadata = stream.metadata
     camera, taken = _camera_and_time(metadata.exif)
-    row = {
+    shipped = shipped_with(stream.model_id)
+    in_floats = stream.arithmetic == FLOAT32_SYNDROME.name
+    row: dict[str, Any] = {
         "width": stream.width,
         "height": stream.height,
         "model_id": stream.model_id.hex(),
-        "quality": quality_of(stream.model_id),
+        "quality": shipped and shipped.quality,
+        "bundle": shipped and shipped.folder.name,
         "arithmetic": stream.arithmetic,
         "bytes": len(data),
         "latent_bytes": sum(len(cell.latents) for cell in coded),
         "escape_bytes": sum(len(cell.escapes) for cell in coded),
-        "syndrome_bytes": sum(len(cell.syndromes) for cell in coded),
+        f"{'syndrome' if in_floats else 'check'}_bytes": sum(len(cell.checks) for cell in coded),
         "icc_bytes": len(metadata.icc_profile or b""),
         "icc_description": _profile_name(metadata.icc_profile),
         "exif_bytes": len(metadata.exif or b""),

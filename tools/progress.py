@@ -38,6 +38,36 @@ def progress_bar(total: int, quiet: bool = False) -> Iterator[Callable[[str], No
 
 
 @contextmanager
+def files_bar(total: int, quiet: bool = False) -> Iterator[Callable[[str, int], None]]:
+    """Show how many files are done on stderr while the block runs, if stderr is a terminal.
+
+    Args:
+        total: number of files.
+        quiet: show nothing.
+
+    Yields:
+        A function to call when a file is done, with its name and how many have failed so far.
+    """
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}{task.description}", markup=False),
+    )
+    # Not stdout: rich would send to stderr what is meant for a pipe.
+    with Progress(
+        *columns, console=Console(stderr=True), disable=not _is_shown(quiet), transient=True, redirect_stdout=False
+    ) as progress:
+        task = progress.add_task("", total=total, failed="")
+
+        def advance(name: str, failed: int) -> None:
+            progress.update(task, description=name, advance=1, failed=f"{failed} failed  " if failed else "")
+
+        yield advance
+
+
+@contextmanager
 def training_bar(quiet: bool = False) -> Iterator[Callable[[float, dict[str, float]], None]]:
     """Show how far a training run is on stderr while the block runs, if stderr is a terminal.
 

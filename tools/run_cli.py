@@ -1,4 +1,7 @@
-"""``mlic-run``: photos to ``.mlic`` files and back."""
+"""``mlic-run``: photos to ``.mlic`` files and back.
+
+Commands import what they need when they run: shells ask this module for completions, and should not wait for numpy.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,36 @@ from typing import Annotated, Any
 
 import typer
 
-from mlic.runtime import Codec
 from mlic.runtime.atomic import write_atomically
-from mlic.runtime.container import MAX_PIXELS
-from mlic.runtime.errors import ImageError, MlicError, UnsupportedStreamError
+from mlic.runtime.choices import BACKENDS, INTEGER, MAX_PIXELS
+from mlic.runtime.errors import ImageError, MlicError
 from mlic.runtime.version import VERSION
 from mlic.tools.bench.cli import bench
 from mlic.tools.build_options import Target
 from mlic.tools.compare.cli import compare
-from mlic.tools.console import bytes_text, print_json, reported_errors
-from mlic.tools.progress import progress_bar
+from mlic.tools.console import PIPE, bytes_text, named_stdout, print_json, reported_errors
 from mlic.tools.run_options import (
+    FLAG,
     BackendName,
     FileModel,
     Force,
+    FormatName,
+    Jobs,
     Json,
+    KeepSuffix,
     Limit,
     Model,
+    Output,
     QualityName,
     Quiet,
+    Recursive,
     RegionText,
+    Resume,
     Strip,
     Threads,
+    bundle_completion,
+    bundle_from,
+    list_completion,
     region_from,
 )
 
@@ -41,11 +52,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Encode and decode photos with learned image codecs.",
 )
-
-PIPE = Path("-")
-# Largest .mlic file that is read: noise takes some 4 bytes a pixel.
-MAX_FILE_BYTES = 1 << 26
-MAX_FILE_BYTES_A_PIXEL = 8
 
 
 def _version(wanted: bool) -> None:
@@ -57,7 +63,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", metavar=FLAG, callback=_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Encode and decode photos with learned image codecs."""
@@ -65,15 +72,19 @@ def common(
 
 @app.command()
 def encode(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Picture file, or - for standard input.")],
-    output: Annotated[
-        Path | None,
+    paths: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="OUT",
-            help="File to write, or - for standard output; default: IN with suffix .mlic.",
-            show_default=False,
+            metavar="IN [OUT]",
+            help="A picture file and the file to write; default: IN with suffix .mlic. - is standard input or output. "
+            "Or, with -o FOLDER, files and folders.",
         ),
-    ] = None,
+    ],
+    output: Output = None,
+    jobs: Jobs = None,
+    recursive: Recursive = False,
+    resume: Resume = False,
+    keep_suffix: KeepSuffix = False,
     quality: QualityName = None,
     model: Model = None,
     backend: BackendName = "auto",
@@ -84,11 +95,27 @@ def encode(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compress a picture."""
-    with reported_errors("mlic-run encode", quiet):
-        from mlic.runtime.image_files import pillow_reads, read_image  # noqa: PLC0415 - loads Pillow
+    """Compress a picture, or many.
 
-        target = output or _default_target(source, ".mlic")
+    mlic-run encode photo.png photo.mlic
+    mlic-run encode photo.png small.mlic --quality low
+    mlic-run encode photos/ -o coded/ --recursive
+    """
+    with reported_errors("mlic-run encode", quiet):
+        from mlic.runtime import Codec  # noqa: PLC0415
+        from mlic.runtime.image_files import pillow_reads, read_image  # noqa: PLC0415
+        from mlic.tools.progress import progress_bar  # noqa: PLC0415
+        from mlic.tools.request import Request  # noqa: PLC0415
+
+        asked = Request.of(paths, output, ".mlic", resume, force)
+        if asked.is_many:
+            from mlic.tools.batch import run_batch  # noqa: PLC0415
+            from mlic.tools.file_jobs import Settings  # noqa: PLC0415
+
+            settings = Settings("encode", model, quality, backend, threads, max_pixels, strip, resume=resume)
+            run_batch(asked.plan(recursive, keep_suffix), settings, jobs, as_json, quiet)
+            return
+        source, target = asked.source, asked.target
         _require_free(source, target, force)
         with pillow_reads(max_pixels):
             picture = read_image(sys.stdin.buffer if source == PIPE else source, max_pixels)
@@ -124,16 +151,20 @@ def encode(
 
 @app.command()
 def decode(
-    source: Annotated[Path, typer.Argument(metavar="IN", help=".mlic file, or - for standard input.")],
-    output: Annotated[
-        Path | None,
+    paths: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="OUT",
-            help="Picture file, its suffix names the format; or - for PNG on standard output; "
-            "default: IN with suffix .png.",
-            show_default=False,
+            metavar="IN [OUT]",
+            help="A .mlic file and the picture file to write, whose suffix names the format; default: IN with suffix "
+            ".png. - is standard input or output. Or, with -o FOLDER, files and folders.",
         ),
-    ] = None,
+    ],
+    output: Output = None,
+    jobs: Jobs = None,
+    recursive: Recursive = False,
+    resume: Resume = False,
+    keep_suffix: KeepSuffix = False,
+    picture_format: FormatName = None,
     model: FileModel = None,
     backend: BackendName = "auto",
     threads: Threads = None,
@@ -144,16 +175,38 @@ def decode(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Decompress a .mlic file."""
-    with reported_errors("mlic-run decode", quiet):
-        from mlic.runtime.container import read  # noqa: PLC0415
-        from mlic.runtime.image_files import require_writable, write_image  # noqa: PLC0415 - loads Pillow
+    """Decompress a .mlic file, or many.
 
-        target = output or _default_target(source, ".png")
+    mlic-run decode photo.mlic photo.png
+    mlic-run decode coded/ -o decoded/ --recursive --format jpg
+    """
+    with reported_errors("mlic-run decode", quiet):
+        from mlic.runtime import Codec  # noqa: PLC0415
+        from mlic.runtime.container import read  # noqa: PLC0415
+        from mlic.runtime.image_files import require_writable, write_image  # noqa: PLC0415
+        from mlic.tools.progress import progress_bar  # noqa: PLC0415
+        from mlic.tools.request import Request  # noqa: PLC0415
+        from mlic.tools.stream_files import read_stream  # noqa: PLC0415
+
+        suffix = f".{(picture_format or 'png').removeprefix('.')}"
+        asked = Request.of(paths, output, suffix, resume, force)
+        part = region_from(region)
+        target = asked.target
+        written = suffix if asked.to_folder or target == PIPE else target.suffix
+        if asked.is_many or target != PIPE:
+            require_writable(str(target), written)  # before the work, not after it
+        if picture_format is not None and written.lower() != suffix.lower():
+            raise ImageError(f"{target}: --format {picture_format} says another format; leave it out")
+        if asked.is_many:
+            from mlic.tools.batch import run_batch  # noqa: PLC0415
+            from mlic.tools.file_jobs import Settings  # noqa: PLC0415
+
+            settings = Settings("decode", model, None, backend, threads, max_pixels, strip, part, resume)
+            run_batch(asked.plan(recursive, keep_suffix), settings, jobs, as_json, quiet)
+            return
+        source = asked.source
         _require_free(source, target, force)
-        if target != PIPE:
-            require_writable(str(target), target.suffix)  # before the work, not after it
-        data = _read(source, max_pixels)
+        data = read_stream(source, max_pixels)
         stream = read(data, max_pixels)
         metadata = stream.metadata.stripped() if strip else stream.metadata
         if model is None:
@@ -161,13 +214,12 @@ def decode(
         else:
             codec = Codec.load(model, backend, threads, max_pixels)
         start = time.perf_counter()
-        part = region_from(region)
         with progress_bar(codec.num_decode_stages(stream, part), quiet) as begin:
             pixels = codec.decode(data, begin, part)
         seconds = time.perf_counter() - start
         if target == PIPE:
             buffer = BytesIO()
-            write_image(buffer, pixels, metadata)
+            write_image(buffer, pixels, metadata, suffix)
             _write(PIPE, buffer.getvalue())
         else:
             write_image(target, pixels, metadata)
@@ -185,21 +237,29 @@ def info(
     """Show what a .mlic file holds, without decoding it."""
     with reported_errors("mlic-run info"):
         from mlic.tools.describe import description, value_text  # noqa: PLC0415
+        from mlic.tools.stream_files import read_stream  # noqa: PLC0415
 
-        row = description(_read(source, max_pixels), max_pixels)
-        if as_json:
-            print_json(row)
-        else:
-            width = max(len(key) for key in row)
-            for key, value in row.items():
-                print(f"{key:<{width}}  {value_text(value)}")
+        row = description(read_stream(source, max_pixels), max_pixels)
+        width = max(len(key) for key in row)
+        with named_stdout():
+            if as_json:
+                print_json(row)
+            else:
+                print("\n".join(f"{key:<{width}}  {value_text(value)}" for key, value in row.items()))
 
 
 @app.command()
 def verify(
     bundle: Annotated[
         Path | None,
-        typer.Argument(metavar="BUNDLE", help="Bundle; default: the one of --quality that ships.", show_default=False),
+        typer.Argument(
+            metavar="BUNDLE",
+            parser=bundle_from,
+            help=f"Folder that mlic-export made, or {INTEGER}, the integer model that ships; default: the model of "
+            "--quality that ships.",
+            autocompletion=bundle_completion,
+            show_default=False,
+        ),
     ] = None,
     quality: QualityName = None,
     engines: Annotated[
@@ -208,12 +268,15 @@ def verify(
             "--engines",
             metavar="all|NAME,NAME…",
             help="Let these engines read each other's files too, and say how far they agree.",
+            autocompletion=list_completion(("all", *BACKENDS[1:])),
             show_default=False,
         ),
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option("--image", help="Picture for --engines; once for each. Default: a made one of 768x512."),
+        typer.Option(
+            "--image", metavar="FILE", help="Picture for --engines; once for each. Default: a made one of 768x512."
+        ),
     ] = None,
     target: Annotated[
         Target | None,
@@ -226,6 +289,8 @@ def verify(
 ) -> None:
     """Check a bundle: its files, that every graph loads and runs, and that what it encodes comes back."""
     with reported_errors("mlic-run verify", quiet):
+        from mlic.runtime import Codec  # noqa: PLC0415
+        from mlic.tools.progress import progress_bar  # noqa: PLC0415
         from mlic.tools.verify import num_stages, pictures_from, starters_from, verify_bundle  # noqa: PLC0415
 
         starters = starters_from(engines, threads)
@@ -241,14 +306,6 @@ def verify(
             raise MlicError(f"bundle {codec.bundle.manifest.name}: {result.problem()}")
 
 
-def _default_target(source: Path, suffix: str) -> Path:
-    if source == PIPE:
-        return PIPE
-    if source.is_dir():
-        raise ImageError(f"{source} is a folder; name a file")
-    return source.with_suffix(suffix)
-
-
 def _require_free(source: Path, target: Path, force: bool) -> None:
     if target == PIPE:
         if sys.stdout.isatty():
@@ -256,30 +313,18 @@ def _require_free(source: Path, target: Path, force: bool) -> None:
     elif target.is_dir():
         raise ImageError(f"{target} is a folder; name a file")
     elif not target.parent.is_dir():
-        raise ImageError(f"{target.parent}: no such folder")
+        raise ImageError(f"{target.parent}: no such folder; make it first")
     elif source != PIPE and source.exists() and target.exists() and source.samefile(target):
         raise ImageError(f"{target} is the input, under this or another name; name another file")
     elif target.is_file() and not force:
         raise ImageError(f"{target} exists; name another file, or --force")
 
 
-def _read(source: Path, max_pixels: int) -> bytes:
-    """Return a file's contents, or as much of them as tells that they are too large."""
-    limit = MAX_FILE_BYTES + MAX_FILE_BYTES_A_PIXEL * max_pixels
-    if source == PIPE:
-        data = sys.stdin.buffer.read(limit + 1)
-    else:
-        with source.open("rb") as file:
-            data = file.read(limit + 1)
-    if len(data) > limit:
-        raise UnsupportedStreamError(f"the file is larger than {limit} bytes, the limit for {max_pixels} pixels")
-    return data
-
-
 def _write(target: Path, data: bytes) -> None:
     if target == PIPE:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with named_stdout():
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
     else:
         write_atomically(target, data)
 

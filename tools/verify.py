@@ -13,12 +13,13 @@ import numpy as np
 from mlic.runtime import Codec
 from mlic.runtime.arrays import UInt8Array
 from mlic.runtime.backends import Backend
-from mlic.runtime.container import MAX_PIXELS
+from mlic.runtime.choices import MAX_PIXELS
 from mlic.runtime.errors import MlicError
 from mlic.tools.build_report import build_problem, build_table
 from mlic.tools.certificate import PairReport, certify, table
 from mlic.tools.console import bytes_text
 from mlic.tools.engines.here import engines_here
+from mlic.tools.extras import install_command
 
 if TYPE_CHECKING:
     from mlic.export.engines import GraphBuild
@@ -65,6 +66,21 @@ class RoundTripReport:
 
 
 @dataclass(frozen=True)
+class ProofReport:
+    """Whether the engine computes an integer bundle's entropy path as its certificate says.
+
+    Attributes:
+        cases: of the certificate.
+        ms: that all of them took, milliseconds.
+        problem: what differed or failed, or None.
+    """
+
+    cases: int
+    ms: float
+    problem: str | None
+
+
+@dataclass(frozen=True)
 class Verification:
     """All that was checked.
 
@@ -74,6 +90,7 @@ class Verification:
         round_trips: one row a picture; empty if a graph did not load.
         engines: one row for each engine that reads another's files; empty if that was not asked for.
         builds: one row a graph that was built; empty if that was not asked for.
+        proof: of an integer bundle whose graphs load; None otherwise.
     """
 
     model: dict[str, Any]
@@ -81,6 +98,7 @@ class Verification:
     round_trips: list[RoundTripReport]
     engines: list[PairReport] = field(default_factory=list)
     builds: list[GraphBuild] = field(default_factory=list)
+    proof: ProofReport | None = None
 
     @property
     def passed(self) -> bool:
@@ -90,6 +108,7 @@ class Verification:
     def problem(self) -> str | None:
         """Return the first thing that was wrong."""
         rows = [(f"graph {g.name}", g.problem) for g in self.graphs]
+        rows += [("certificate", self.proof.problem)] if self.proof else []
         rows += [(f"picture {r.width}x{r.height}", r.problem) for r in self.round_trips]
         rows += [(f"{pair.writer} read by {pair.reader}", pair.problem) for pair in self.engines]
         found = next((f"{where}: {problem}" for where, problem in rows if problem), None)
@@ -110,6 +129,9 @@ class Verification:
             size = bytes_text(graph.file_bytes)
             state = graph.problem or "ok"
             lines.append(f"{graph.name:<10} {graph.precision:<9} {size:>9} {graph.load_ms:>5.0f} ms  {state}")
+        if self.proof:
+            state = self.proof.problem or "the entropy path gives the integers that the bundle names"
+            lines.append(f"certificate, {self.proof.cases} cases: {self.proof.ms:.0f} ms, {state}")
         for trip in self.round_trips:
             state = trip.problem or "decodes to the encoder's latent, twice the same bytes"
             lines.append(f"{trip.width}x{trip.height}: {bytes_text(trip.file_bytes)}, {state}")
@@ -137,7 +159,8 @@ def starters_from(names: str | None, threads: int | None) -> Starters:
     if unknown := [name for name in chosen if name not in here]:
         raise MlicError(f"--engines: {', '.join(unknown)} not found; here are {', '.join(here)}")
     if len(set(chosen)) < 2:
-        raise MlicError("--engines: two at least, to read each other's files")
+        found = f"found {chosen[0]} alone" if chosen else f"none is installed: {install_command('cpu', 'openvino')}"
+        raise MlicError(f"--engines: two at least, to read each other's files; {found}")
     return {name: here[name] for name in chosen}
 
 
@@ -156,7 +179,13 @@ def pictures_from(paths: Sequence[Path]) -> list[UInt8Array]:
 
 def num_stages(codec: Codec, engines: int, target: str | None = None) -> int:
     """Return how often ``verify_bundle`` reports progress."""
-    return len(codec.bundle.manifest.graphs) * (2 if target else 1) + len(ROUND_TRIPS) + engines * engines
+    manifest, builds = codec.bundle.manifest, 0
+    if target:
+        from mlic.export.engines import graphs_to_build  # noqa: PLC0415 - loaded when asked for
+
+        builds = len(graphs_to_build(manifest))
+    certificates = int(codec.bundle.certificate is not None)
+    return len(manifest.graphs) + builds + certificates + len(ROUND_TRIPS) + engines * engines
 
 
 def verify_bundle(
@@ -186,19 +215,34 @@ def verify_bundle(
         path = codec.bundle.path_of(file)
         start, problem = time.perf_counter(), None
         try:
-            codec.backend.open(path, file)
+            codec.backend_of(name).open(path, file)
         except MlicError as error:
             problem = str(error)
         elapsed = 1000 * (time.perf_counter() - start)
         graphs.append(GraphReport(name, file.precision, path.stat().st_size, round(elapsed, 1), problem))
-    trips = []
-    if not any(graph.problem for graph in graphs):
+    loaded = not any(graph.problem for graph in graphs)
+    proof, trips = _proof(codec, progress) if loaded else None, []
+    if loaded and (proof is None or not proof.problem):
         for height, width in ROUND_TRIPS:
             progress(f"{width}x{height}")
             trips.append(_round_trip(codec, height, width))
     builds = _built(codec, target, progress) if target else []
     pairs = certify(codec.bundle, engines, pictures, progress) if engines and trips else []
-    return Verification(codec.info, graphs, trips, pairs, builds)
+    return Verification(codec.info, graphs, trips, pairs, builds, proof)
+
+
+def _proof(codec: Codec, progress: Callable[[str], None]) -> ProofReport | None:
+    """Run the certificate, whatever was remembered of it."""
+    if codec.bundle.certificate is None:
+        return None
+    progress("certificate")
+    start, problem = time.perf_counter(), None
+    try:
+        codec.prove()
+    except MlicError as error:
+        problem = str(error)
+    elapsed = 1000 * (time.perf_counter() - start)
+    return ProofReport(len(codec.bundle.certificate.cases), round(elapsed, 1), problem)
 
 
 def _built(codec: Codec, target: str, progress: Callable[[str], None]) -> list[GraphBuild]:

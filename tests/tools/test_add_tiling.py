@@ -10,9 +10,10 @@ import pytest
 
 from mlic.runtime import Codec
 from mlic.runtime.bundle import Bundle
+from mlic.runtime.choices import QUALITIES
 from mlic.runtime.errors import BundleError
 from mlic.runtime.manifest import Tiling
-from mlic.runtime.shipped import QUALITIES, shipped_bundle
+from mlic.runtime.shipped import shipped_bundle
 from mlic.tools.add_tiling import add_tiling
 from tests.conftest import photo
 from tests.int8_bundle import build_int8_bundle

@@ -113,9 +113,11 @@ def test_engine_int8_calibrates_with_photos(export_small: Command, small_bundle:
 
 
 def test_int8_and_photos_go_together(export: Command, checkpoint: Path):
-    for arguments in (("--engine", "int8"), ("--calibrate", "photos")):
+    for arguments in (("--engine", "int8"), ("--chain", "integer"), ("--calibrate", "photos")):
         error = export(checkpoint, "-o", "b", *arguments).error
-        assert error == "mlic-export: --engine int8 and --calibrate PHOTOS go together"
+        assert error == (
+            "mlic-export: --engine int8 and --chain integer need --calibrate PHOTOS, and nothing else does"
+        )
     error = export(checkpoint, "-o", "b", "--engine", "int8", "--calibrate", "photos").error
     assert error == "mlic-export: photos: no such file or folder"
 
@@ -198,12 +200,19 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...], export: Command, tm
     assert names(tmp_path) == []
 
 
-def test_missing_extra_says_what_to_install(export: Command, monkeypatch: pytest.MonkeyPatch, checkpoint: Path):
+def test_missing_extra_says_what_to_install_before_the_work(export: Command, monkeypatch: pytest.MonkeyPatch):
     import sys
 
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    error = export("no.pth", "-o", "b").error
+    assert error.startswith("mlic-export: cannot load ONNX Runtime (")
+    assert error.endswith("install it with: pip install 'mlic-deploy[cpu]'")
     monkeypatch.setitem(sys.modules, "mlic.export.bundle_writer", None)
-    error = export("small.pth", "-o", "b").error
-    assert error.startswith("mlic-export: cannot import mlic.export.bundle_writer: pip install mlic-deploy[export")
+    error = export("no.pth", "-o", "b").error
+    assert error == "mlic-export: cannot import mlic.export.bundle_writer: pip install 'mlic-deploy[export,cpu]'"
+    monkeypatch.setattr("mlic.tools.extras.find_spec", lambda name: None)
+    error = export("no.pth", "-o", "b").error
+    assert error.endswith(": pip install torch==2.13.0 && pip install 'mlic-deploy[export,cpu]'")
 
 
 def test_help_names_every_option():

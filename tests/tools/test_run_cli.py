@@ -83,6 +83,7 @@ def test_json_of_info(mlic, stream: Path, codec: Codec):
         "height": HEIGHT,
         "model_id": codec.bundle.manifest.model_id.hex(),
         "quality": None,
+        "bundle": None,
         "arithmetic": "float32-syndrome",
         "bytes": size,
         "icc_bytes": 0,

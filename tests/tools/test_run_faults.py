@@ -213,7 +213,7 @@ def test_streams_that_were_closed_are_not_mistaken_for_files(name, closed, folde
             os.close(number)
 
     status, text = ended(started(folder, arguments[name], close))
-    assert (status, text) == ((1, f"mlic-run {name}: Bad file descriptor\n" if 2 not in closed else "")
+    assert (status, text) == ((1, f"mlic-run {name}: standard output: Bad file descriptor\n" if 2 not in closed else "")
                               if 1 in closed else (0, ""))  # fmt: skip
     data = (folder / "s.mlic").read_bytes()
     if name == "encode":

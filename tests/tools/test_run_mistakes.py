@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mlic.runtime import Codec, shipped
+from mlic.runtime.choices import BACKENDS
+from mlic.runtime.device import probe
 from mlic.runtime.errors import BackendError
-from tests.commands import names
+from tests.commands import command, environment, names, run
 from tests.tiny_bundle import build_tiny_bundle
 
 
@@ -21,17 +25,17 @@ from tests.tiny_bundle import build_tiny_bundle
         (("encode", "no.png"), "encode: no.png: No such file or directory"),
         (("decode", "no.mlic"), "decode: no.mlic: No such file or directory"),
         (("info", "no.mlic"), "info: no.mlic: No such file or directory"),
-        (("encode", "s.mlic", "t.mlic"), "encode: s.mlic: not a picture in a known format"),
+        (("encode", "s.mlic", "t.mlic"), "encode: s.mlic: is a .mlic file already; decode it first to encode it anew"),
         (("decode", "a.png", "b.png"), "decode: this is a PNG picture, not a .mlic file (at byte 0)"),
         (("info", "a.png"), "info: this is a PNG picture, not a .mlic file (at byte 0)"),
-        (("encode", "folder"), "encode: folder is a folder; name a file"),
-        (("encode", "."), "encode: . is a folder; name a file"),
-        (("encode", ""), "encode: . is a folder; name a file"),
-        (("decode", "/"), "decode: / is a folder; name a file"),
-        (("decode", "folder", "b.png"), "decode: folder: Is a directory"),
+        (("encode", "folder"), "encode: folder is a folder; name one for its results with -o FOLDER"),
+        (("encode", "."), "encode: . is a folder; name one for its results with -o FOLDER"),
+        (("encode", ""), "encode: . is a folder; name one for its results with -o FOLDER"),
+        (("decode", "/"), "decode: / is a folder; name one for its results with -o FOLDER"),
+        (("decode", "folder", "b.png"), "decode: folder is a folder; name one for its results with -o FOLDER"),
         (("info", "folder"), "info: folder: Is a directory"),
         (("encode", "a.png", "folder"), "encode: folder is a folder; name a file"),
-        (("encode", "a.png", "nowhere/b.mlic"), "encode: nowhere: no such folder"),
+        (("encode", "a.png", "nowhere/b.mlic"), "encode: nowhere: no such folder; make it first"),
         (("decode", "s.mlic", "nowhere/b.png"), "decode: nowhere: no such folder"),
         (("decode", "s.mlic", "b.gif"), "decode: b.gif: no format for suffix '.gif'; possible: .png, "),
         (("decode", "s.mlic", "b"), "decode: b: no format for suffix ''; possible: .png, "),
@@ -39,8 +43,8 @@ from tests.tiny_bundle import build_tiny_bundle
         (("decode", "s.mlic", "--max-pixels", "99"), "decode: picture of 100 x 75 pixels; the limit is 99 "),
         (("decode", "s.mlic", "--region", "90,0,11,5"), "decode: region of 11 x 5 pixels at x 90, y 0; expected"),
         (("info", "s.mlic", "--max-pixels", "99"), "info: picture of 100 x 75 pixels; the limit is 99 "),
-        (("verify", "nowhere"), "verify: bundle nowhere: there is no such folder"),
-        (("verify", "folder"), "verify: bundle folder: cannot read manifest.json: No such file or directory"),
+        (("verify", "nowhere"), "verify: bundle nowhere: there is no such folder; name one that mlic-export made"),
+        (("verify", "folder"), "verify: bundle folder: there is no manifest.json in it; name a folder that "),
         (("verify", "a.png"), "verify: bundle a.png: there is no such folder"),
     ],
 )  # fmt: skip
@@ -84,7 +88,8 @@ def test_stream_of_another_model_is_refused_by_both_ids(mlic, stream: Path, tmp_
     other = build_tiny_bundle(tmp_path / "other", seed=5)
     ids = codec.bundle.manifest.model_id.hex(), Codec.load(other, threads=1).bundle.manifest.model_id.hex()
     assert mlic("decode", "s.mlic", model=other).error == (
-        f"mlic-run decode: the file is of model {ids[0]}; bundle tiny-5 is model {ids[1]} (at byte 8)"
+        f"mlic-run decode: the file is of model {ids[0]}; bundle tiny-5 is model {ids[1]}; "
+        "name the bundle that wrote it (at byte 8)"
     )
 
 
@@ -94,7 +99,7 @@ def test_wrong_model_option_is_one_line(arguments: tuple[str, ...], mlic, pictur
     target = "t.mlic" if arguments[0] == "encode" else "t.png"
     for model, problem in (
         (tmp_path / "no", "there is no such folder"),
-        (tmp_path / "folder", "cannot read manifest.json"),
+        (tmp_path / "folder", "there is no manifest.json in it"),
         (stream, "there is no such folder"),
     ):
         assert problem in mlic(*arguments, target, model=model).error
@@ -211,5 +216,85 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...], mlic, picture: Path
     assert names(picture.parent) == ["a.png", "s.mlic"]
 
 
-def test_unknown_engine_is_told_the_known_ones(mlic, picture: Path):
-    assert "onnxruntime" in mlic("encode", "a.png", "--backend", "abacus").err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("encod", "a.png"), "No such command 'encod'. Did you mean 'encode'"),
+        (("encode", "a.png", "--qualty", "low"), "No such option: --qualty"),
+        (("encode", "a.png", "--qualty", "low"), "--quality"),
+        (("encode", "a.png", "--quality", "hgih"), "'hgih' is unknown; possible: low, medium, high"),
+        (("encode", "a.png", "--backend", "onnx"), f"'onnx' is unknown; possible: {', '.join(BACKENDS)}"),
+        (("bench", "--size", "768"), "'768' is no size; expected WIDTHxHEIGHT, such as 768x512"),
+        (("decode", "s.mlic", "--region", "5,5"), "'5,5' is no region; expected X,Y,W,H, such as 0,0,640,480"),
+    ],
+)
+def test_what_is_misspelt_is_told_what_is_possible(arguments: tuple[str, ...], said: str, mlic, picture: Path):
+    result = mlic(*arguments, model=None)
+    assert result.code == 2
+    assert said in " ".join(result.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(("version", "todo"), [(0, ""), (2, "; install a newer mlic-deploy")])
+def test_file_of_another_version_says_which_and_what_to_install(version: int, todo: str, mlic, stream: Path):
+    data = bytearray(stream.read_bytes())
+    data[4] = version
+    stream.write_bytes(data)
+    for name in ("decode", "info"):
+        said = f"file version {version}; this reader knows version 1{todo} (at byte 4)"
+        assert mlic(name, "s.mlic").error == f"mlic-run {name}: {said}"
+
+
+def test_bundle_of_a_newer_format_says_what_to_install(mlic, broken: Path):
+    manifest = json.loads((broken / "manifest.json").read_text())
+    (broken / "manifest.json").write_text(json.dumps(manifest | {"format_version": 2}))
+    assert mlic("verify", broken).error == (
+        f"mlic-run verify: bundle {broken}: bundle format version 2; this reader knows 1 to 1; "
+        "install a newer mlic-deploy"
+    )
+
+
+def test_file_that_pillow_does_not_know_is_told_what_it_knows(mlic, picture: Path):
+    picture.with_name("a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert mlic("encode", "a.heic").error == (
+        "mlic-run encode: a.heic: not a picture in a known format; expected one that Pillow reads, such as PNG, JPEG, "
+        "WebP or TIFF"
+    )
+
+
+@pytest.mark.parametrize("backend", ["cuda", "tensorrt"])
+def test_gpu_that_is_not_there_names_engines_that_need_none(
+    backend: str, mlic, picture: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(probe, "_ask_once", lambda library: "no CUDA device: the NVIDIA driver is not installed")
+    assert mlic("encode", "a.png", "--backend", backend).error == (
+        "mlic-run encode: no CUDA device: the NVIDIA driver is not installed; "
+        "the engines onnxruntime and openvino need none"
+    )
+
+
+@pytest.mark.parametrize(("arguments", "extra"), [(("encode", "a.png"), "cpu"), (("decode", "s.mlic"), "cpu")])
+def test_missing_engine_is_told_as_the_extra_to_install(
+    arguments: tuple[str, ...], extra: str, mlic, picture: Path, stream: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    error = mlic(*arguments).error
+    assert error.startswith(f"mlic-run {arguments[0]}: cannot load ONNX Runtime (")
+    assert error.endswith(f"install it with: pip install 'mlic-deploy[{extra}]'")
+    assert names(picture.parent) == ["a.png", "s.mlic"]
+    assert mlic("verify", "--engines", "all").error.endswith(
+        "two at least, to read each other's files; none is installed: pip install 'mlic-deploy[cpu,openvino]'"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_disk_that_is_really_full_is_one_line(bundle_folder: Path, picture: Path):
+    options = ("--model", bundle_folder, "--threads", 1)
+    done = run("mlic-run", "encode", picture, "/dev/full", *options)
+    assert (done.returncode, done.stderr) == (1, b"mlic-run encode: /dev/full: No space left on device\n")
+    with Path("/dev/full").open("wb") as full:
+        piped = subprocess.run(
+            command("mlic-run", "encode", picture, "-", *options),
+            stdout=full, stderr=subprocess.PIPE, env=environment(), check=False,
+        )  # fmt: skip
+    assert (piped.returncode, piped.stderr) == (1, b"mlic-run encode: standard output: No space left on device\n")

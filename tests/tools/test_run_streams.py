@@ -100,7 +100,7 @@ def test_full_stdout_is_one_line(name: str, picture: bytes, stream: bytes, optio
             env=environment(),
             check=False,
         )
-    assert result.stderr.decode() == f"mlic-run {name}: No space left on device\n"
+    assert result.stderr.decode() == f"mlic-run {name}: standard output: No space left on device\n"
     assert result.returncode == 1
 
 

@@ -98,7 +98,7 @@ def test_verify_names_the_node_that_is_refused_and_fails(mlic: Command, refused:
 def test_verify_without_tensorrt_is_one_line(mlic: Command, bundle_folder: Path):
     error = mlic("verify", bundle_folder, "--threads", 1, "--target", "tensorrt").error
     assert error.startswith("mlic-run verify: cannot load TensorRT (")
-    assert error.endswith("install it with: pip install mlic-deploy[tensorrt], or mlic-deploy[tensorrt-rtx]")
+    assert error.endswith("install it with: pip install 'mlic-deploy[tensorrt]', or 'mlic-deploy[tensorrt-rtx]'")
 
 
 @SMALL

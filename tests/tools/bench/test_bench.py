@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mlic.runtime import Codec
-from mlic.tools.bench.cli import made_picture
+from mlic.tools.bench.pictures import made_picture
 from mlic.tools.bench.stages import StageClock, grouped
 
 

@@ -65,5 +65,5 @@ def test_table_has_a_row_for_each(photos: Path, bundle_folder: Path):
     assert len(lines) == 3
     cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
     assert len(cells) == lines[0].count("|") - 1
-    assert (cells[0], cells[6], cells[7], cells[8]) == ("one", "+0.000", "+0.00 %", "")
+    assert (cells[0], cells[7], cells[8], cells[9]) == ("one", "+0.000", "+0.00 %", "")
     assert np.isclose(float(cells[1]), 0.0, atol=0.1)

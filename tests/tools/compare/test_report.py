@@ -138,7 +138,11 @@ def test_report_is_replaced_only_when_asked_and_nothing_else_ever(
         (("p.png", "--against", "jpeg,gif"), "--against gif is unknown; possible: jpeg, webp, avif, jxl"),
         (("none.png",), "none.png: no such file or folder"),
         (("empty",), "no picture in empty"),
-        (("text.png",), "text.png: not a picture in a known format"),
+        (
+            ("text.png",),
+            "text.png: not a picture in a known format; "
+            "expected one that Pillow reads, such as PNG, JPEG, WebP or TIFF",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
@@ -178,7 +182,7 @@ def test_without_its_extra_the_command_says_what_to_install(mlic, make_photo, mo
         if not module.endswith(".cli"):
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install mlic-deploy[report,cpu]" in mlic("compare", "p.png").error
+    assert "pip install 'mlic-deploy[report,cpu]'" in mlic("compare", "p.png").error
 
 
 def test_photos_of_one_name_and_of_dots_alone_get_names_of_their_own(tmp_path: Path):

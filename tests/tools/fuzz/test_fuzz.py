@@ -26,7 +26,13 @@ from mlic.tools.fuzz.plain import made_input, next_number, run_batch
 from mlic.tools.fuzz.targets import TARGETS, Target
 from tests.native.seeds import write_seeds
 
-RUNS = {"syndrome": 60, "bundle": 60, "decode": 300, "image": 600}  # the others take well under a millisecond
+RUNS = {
+    "syndrome": 60,
+    "bundle": 60,
+    "decode": 300,
+    "integer": 300,
+    "image": 600,
+}  # the others take well under a millisecond
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _limits_as_before():
-    """The guard limits its process, which here is that of all tests."""
+def _limits_as_before(monkeypatch):
+    """The guard limits its process, which here is that of all tests and has more address space than a fuzzer needs."""
+    monkeypatch.setattr(guarding, "ADDRESS_BYTES", 1 << 44)
     before = resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)
     yield
     resource.setrlimit(resource.RLIMIT_AS, before[0])
@@ -139,8 +146,13 @@ def test_what_takes_too_much_memory_is_a_finding(monkeypatch):
 
 
 def test_address_space_is_limited():
-    Guard(lambda _: None)
-    assert resource.getrlimit(resource.RLIMIT_AS)[0] <= guarding.ADDRESS_BYTES
+    script = """
+import resource
+from mlic.tools.fuzz.guard import ADDRESS_BYTES, Guard
+Guard(lambda _: None)
+assert resource.getrlimit(resource.RLIMIT_AS)[0] <= ADDRESS_BYTES
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("name", ["container", "manifest", "bundle"])
