@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 30
 # A fuzzer may neither hold more memory nor take longer for one file than any honest file asks for.
 FUZZ := -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 -max_len=4096
 
-.PHONY: test check lint typing unit format engines aarch64 native fuzz fuzz-python demo clean
+.PHONY: test check lint typing unit format dist engines aarch64 native fuzz fuzz-python demo clean
 
 test: check
 
@@ -25,7 +25,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,openvino,export,report,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,openvino,export,ray,report,test]'
 	touch $@
 
 lint: $(READY)
@@ -45,6 +45,12 @@ unit: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The source distribution, and the wheel that is made of it, in dist/. What earlier builds left would be packed too.
+dist: $(READY)
+	rm -rf dist build/lib mlic_deploy.egg-info
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 # Engines to compare with, each in a folder of its own under build/engines. Tests skip those that are not there.
 engines: $(READY)
@@ -78,22 +84,28 @@ fuzz: $(READY)
 	  -DMLIC_SANITIZE=ON -DMLIC_SHARED=OFF -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g"
 	cmake --build $(NATIVE)/fuzz --parallel 2
-	mkdir -p $(NATIVE)/fuzz/decode $(NATIVE)/fuzz/container
+	mkdir -p $(NATIVE)/fuzz/decode $(NATIVE)/fuzz/decode-integer $(NATIVE)/fuzz/container $(NATIVE)/fuzz/bundles
 	$(BIN)/python -m tests.native.seeds $(NATIVE)/fuzz
 	$(NATIVE)/fuzz/fuzz/fuzz_container $(FUZZ) -artifact_prefix=$(NATIVE)/fuzz/ $(NATIVE)/fuzz/container \
-	  $(NATIVE)/fuzz/corpus
+	  $(NATIVE)/fuzz/corpus $(NATIVE)/fuzz/integer-corpus
+	$(NATIVE)/fuzz/fuzz/fuzz_bundle $(FUZZ) -max_len=8192 -artifact_prefix=$(NATIVE)/fuzz/ $(NATIVE)/fuzz/bundles \
+	  $(NATIVE)/fuzz/parts
 	MLIC_FUZZ_BUNDLE=$(NATIVE)/fuzz/bundle \
 	  MLIC_ONNXRUNTIME=$$($(BIN)/python -m mlic.tools.engines.native | tail -n 1) \
 	  $(NATIVE)/fuzz/fuzz/fuzz_decode $(FUZZ) -artifact_prefix=$(NATIVE)/fuzz/ $(NATIVE)/fuzz/decode $(NATIVE)/fuzz/corpus
+	MLIC_FUZZ_BUNDLE=$(NATIVE)/fuzz/integer \
+	  MLIC_ONNXRUNTIME=$$($(BIN)/python -m mlic.tools.engines.native | tail -n 1) \
+	  $(NATIVE)/fuzz/fuzz/fuzz_decode $(FUZZ) -artifact_prefix=$(NATIVE)/fuzz/ $(NATIVE)/fuzz/decode-integer \
+	  $(NATIVE)/fuzz/integer-corpus
 
 # The Python runtime: damaged inputs by a seeded mutator, $(FUZZ_SECONDS) for each target, going on where the last run
 # ended; then by atheris, if it is installed (pip install '.[fuzz]'). Figures and findings lie in build/fuzz-python.
 fuzz-python: $(READY)
 	mkdir -p build/fuzz-python
-	test -d build/fuzz-python/bundle || $(BIN)/python -m tests.native.seeds build/fuzz-python
+	test -d build/fuzz-python/integer || $(BIN)/python -m tests.native.seeds build/fuzz-python
 	OMP_NUM_THREADS=1 $(BIN)/python -m mlic.tools.fuzz build/fuzz-python --seconds $(FUZZ_SECONDS)
 	if $(BIN)/python -c "import atheris" 2>/dev/null; then \
-	  for target in container ans escapes syndrome manifest tables decode; do \
+	  for target in container ans escapes syndrome manifest tables decode integer; do \
 	    OMP_NUM_THREADS=1 $(BIN)/python -m mlic.tools.fuzz build/fuzz-python --targets $$target --engine atheris \
 	      --seconds $(FUZZ_SECONDS) || exit 1; \
 	  done; \

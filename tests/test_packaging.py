@@ -1,5 +1,6 @@
 """What gets installed, and what importing it loads."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -25,6 +26,17 @@ def test_listed_packages_are_the_packages_on_disk():
 
 def test_version_comes_from_one_place():
     assert version("mlic-deploy") == VERSION
+    cmake = (ROOT / "runtime/native/CMakeLists.txt").read_text()
+    assert 'file(STRINGS "${CMAKE_CURRENT_SOURCE_DIR}/../version.py" version_line REGEX "^VERSION = ")' in cmake
+    assert 'project(mlic VERSION "${mlic_version}"' in cmake
+    # What else is in the repository names the version that is being made, and none that it was.
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[0] == VERSION
+    written = f"{VERSION} (unreleased)" if "(unreleased)" in changelog else VERSION
+    assert f"\n## {written}" in changelog
+    header = (ROOT / "runtime/native/include/mlic.h").read_text()
+    assert f'The version of the library, such as "{VERSION}".' in header
+    assert f'"mlic": "{VERSION}"' in (ROOT / "docs/bundle-format.md").read_text()
 
 
 def test_importing_the_runtime_works_where_torch_onnx_and_typer_cannot_be_imported():
