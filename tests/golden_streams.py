@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mlic.runtime.arrays import UInt8Array
-from mlic.runtime.shipped import QUALITIES, shipped_bundle
+from mlic.runtime.choices import QUALITIES
+from mlic.runtime.shipped import shipped_bundle
 
 GOLDEN = Path(__file__).parent / "golden"
 

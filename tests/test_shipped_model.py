@@ -9,7 +9,8 @@ from scipy.special import ndtr
 
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Array, UInt8Array
-from mlic.runtime.shipped import DEFAULT_QUALITY, MODEL, QUALITIES
+from mlic.runtime.choices import DEFAULT_QUALITY, QUALITIES
+from mlic.runtime.shipped import MODEL
 from mlic.tools.quality import psnr
 from tests.reference import REPOSITORY
 

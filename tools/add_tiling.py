@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from mlic.export.tiling import derive_tilings
 from mlic.runtime.arrays import Array
 from mlic.runtime.atomic import write_atomically
 from mlic.runtime.backends import open_backend
@@ -22,6 +21,10 @@ from mlic.runtime.manifest import Tiling
 from mlic.runtime.manifest_json import json_from_manifest
 from mlic.runtime.wiring import TILED
 from mlic.tools.console import reported_errors
+from mlic.tools.extras import required
+
+with required("add_tiling", "export", "cpu"):
+    from mlic.export.tiling import derive_tilings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

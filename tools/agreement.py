@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlic.runtime import Codec
-from mlic.runtime.arrays import Array, Float32Array, UInt8Array
+from mlic.runtime.arithmetic import FLOAT32_SYNDROME, INTEGER
+from mlic.runtime.arrays import Array, UInt8Array
+from mlic.runtime.bundle import Bundle
 from mlic.runtime.entropy_model import EntropyModel
+from mlic.runtime.errors import BundleError
 from mlic.runtime.syndrome import CHUNK_LOG2, CRC_WIDTH, SyndromeReader, SyndromeWriter
 
 MAX_FACTOR = 1024
-Scales = list[Float32Array]  # of one picture, one array a step
+Scales = list[Array]  # of one picture, one array a step: float32; uint8 indexes of an integer bundle
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,21 @@ class Difference:
         return 1e6 * self.flips / self.count
 
 
-def difference(entropy: EntropyModel, left: Sequence[Float32Array], right: Sequence[Float32Array]) -> Difference:
-    """Compare the scales of two engines.
+def require_scales(bundle: Bundle, what: str) -> None:
+    """Refuse a bundle whose steps give no scales, to which noise could be added.
+
+    Raises:
+        BundleError: its arithmetic is integer; ``what`` says who is asking.
+    """
+    if bundle.manifest.arithmetic == INTEGER.name:
+        raise BundleError(
+            f"bundle {bundle.manifest.name} has arithmetic {INTEGER.name}, in which engines do not differ; "
+            f"{what} is about bundles in {FLOAT32_SYNDROME.name}"
+        )
+
+
+def difference(entropy: EntropyModel, left: Sequence[Array], right: Sequence[Array]) -> Difference:
+    """Compare the scales of two engines, or the indexes of an integer bundle.
 
     Args:
         entropy: tells which index a scale has.
@@ -78,7 +94,7 @@ def difference(entropy: EntropyModel, left: Sequence[Float32Array], right: Seque
     """
     a, b = (np.concatenate([array.reshape(-1) for array in side]) for side in (left, right))
     apart: NDArray[np.float64] = np.abs(a.astype(np.float64) - b)
-    flips = int(np.count_nonzero(entropy.build_indexes(a) != entropy.build_indexes(b)))
+    flips = int(np.count_nonzero(_indexes(entropy, a) != _indexes(entropy, b)))
     mean, largest = float(apart.mean()), float(apart.max())
     return Difference(len(a), flips, float((apart == 0).mean()), mean, float(np.quantile(apart, 0.999)), largest)
 
@@ -141,7 +157,13 @@ def margin(entropy: EntropyModel, left: list[Scales], right: list[Scales]) -> fl
     pairs = [*zip(left, right, strict=True), *zip(right, left, strict=True)]
     if all(np.array_equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True)):
         return math.inf
+    if any(step.dtype == np.uint8 for picture in left for step in picture):
+        return 0  # indexes that differ are not corrected
     best, factor = 0, 1
     while factor <= MAX_FACTOR and all(is_repaired(entropy, theirs, ours, factor) for theirs, ours in pairs):
         best, factor = factor, 2 * factor
     return best
+
+
+def _indexes(entropy: EntropyModel, values: Array) -> UInt8Array:
+    return values if values.dtype == np.uint8 else entropy.build_indexes(values)

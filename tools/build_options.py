@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,14 +43,14 @@ def _known_size(text: str) -> str:
     return size_text(size_from_text(text))
 
 
+ENGINES = "Engines for GPUs"  # heading of --help
 LEAST, USUAL, MOST = map(size_text, (DEFAULT_SIZES.min, DEFAULT_SIZES.opt, DEFAULT_SIZES.max))
 
-MinSize = Annotated[
-    str, typer.Option("--min", metavar="WIDTHxHEIGHT", callback=_known_size, help="Smallest picture of the engines.")
-]
-OptSize = Annotated[
-    str, typer.Option("--opt", metavar="WIDTHxHEIGHT", callback=_known_size, help="Picture that they are tuned for.")
-]
-MaxSize = Annotated[
-    str, typer.Option("--max", metavar="WIDTHxHEIGHT", callback=_known_size, help="Greatest width and height.")
-]
+
+def _size_option(name: str, help_text: str) -> Any:
+    return typer.Option(name, metavar="WIDTHxHEIGHT", callback=_known_size, help=help_text, rich_help_panel=ENGINES)
+
+
+MinSize = Annotated[str, _size_option("--min", "Smallest picture.")]
+OptSize = Annotated[str, _size_option("--opt", "Picture that engines are tuned for.")]
+MaxSize = Annotated[str, _size_option("--max", "Greatest width and height.")]

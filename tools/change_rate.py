@@ -12,15 +12,19 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from torch import Tensor
 
-from mlic.export.checkpoints import load_checkpoint
-from mlic.export.models.mlicpp import SLICE_CHANNELS, Mlicpp
-from mlic.export.official_tables import fill_tables
 from mlic.runtime.errors import MlicError
 from mlic.tools.console import reported_errors
+from mlic.tools.extras import required
+
+with required("change_rate", "export", "cpu"):
+    import torch
+    from torch import Tensor
+
+    from mlic.export.checkpoints import load_checkpoint
+    from mlic.export.models.mlicpp import SLICE_CHANNELS, Mlicpp
+    from mlic.export.official_tables import fill_tables
 
 # Parameters that grow with y, and weights of layers that take y. The first block of g_s adds a branch to y itself.
 GIVES_Y = r"g_a\.analysis_transform\.6\.(weight|bias)|g_s\.synthesis_transform\.0\.conv2\.(weight|bias)"

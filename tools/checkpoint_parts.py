@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import onnx
-import torch
 import typer
-from onnx import numpy_helper
 
-from mlic.export.checkpoints import load_checkpoint
-from mlic.export.official_tables import fill_tables
-from mlic.export.weights import eight_bits_from_values
 from mlic.runtime.arrays import Array
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.errors import MlicError
 from mlic.tools.console import bytes_text, reported_errors
+from mlic.tools.extras import required
+
+with required("checkpoint_parts", "export", "cpu"):
+    import onnx
+    import torch
+    from onnx import numpy_helper
+
+    from mlic.export.checkpoints import load_checkpoint
+    from mlic.export.official_tables import fill_tables
+    from mlic.export.weights import eight_bits_from_values
 
 PLACES = "places"  # JSON: parameter -> [graph, initializer, whether its axes are reversed]
 SMALLEST = 64  # values; smaller parameters could equal each other by chance, and cost nothing

@@ -26,18 +26,22 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
-import torch
 import typer
-from torch import Tensor, nn
 
-from mlic.export.models.gdn import GDN, PEDESTAL
-from mlic.export.models.mlicpp import SLICE_CHANNELS, Mlicpp, MlicppWidths
-from mlic.export.models.mlicpp_transforms import ResidualBlock, ResidualBlockDown, ResidualBlockUp
-from mlic.export.official_tables import fill_tables
 from mlic.runtime.arrays import Array, UInt8Array
 from mlic.runtime.errors import MlicError
 from mlic.tools.console import reported_errors
-from mlic.tools.training_data import RandomCrops, load_photos, tensor_from_pixels
+from mlic.tools.extras import required
+
+with required("linear_start", "export", "cpu"):
+    import torch
+    from torch import Tensor, nn
+
+    from mlic.export.models.gdn import GDN, PEDESTAL
+    from mlic.export.models.mlicpp import SLICE_CHANNELS, Mlicpp, MlicppWidths
+    from mlic.export.models.mlicpp_transforms import ResidualBlock, ResidualBlockDown, ResidualBlockUp
+    from mlic.export.official_tables import fill_tables
+    from mlic.tools.training_data import RandomCrops, load_photos, tensor_from_pixels
 
 CENTRE = 1  # tap of a 3x3 kernel that looks at its own place
 SHIFT = 6.0  # GELU(x + SHIFT) - SHIFT is x, for x > -3

@@ -18,19 +18,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from torch import nn
 
-from mlic.export.checkpoints import load_checkpoint
-from mlic.export.models.mlicpp import Mlicpp, MlicppWidths
-from mlic.export.models.stf import Stf
-from mlic.export.models.wacnn import Wacnn
 from mlic.tools.console import reported_errors
-from mlic.tools.latent_trainer import LatentTrainer
+from mlic.tools.extras import required
 from mlic.tools.progress import training_bar
-from mlic.tools.trainer import Options, Trainer
-from mlic.tools.training_data import load_photos
+
+with required("train", "export", "cpu"):
+    import torch
+    from torch import nn
+
+    from mlic.export.checkpoints import load_checkpoint
+    from mlic.export.models.mlicpp import Mlicpp, MlicppWidths
+    from mlic.export.models.stf import Stf
+    from mlic.export.models.wacnn import Wacnn
+    from mlic.tools.latent_trainer import LatentTrainer
+    from mlic.tools.trainer import Options, Trainer
+    from mlic.tools.training_data import load_photos
 
 HELD_OUT = 0.05  # share of the photos that only validation sees
 

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib as mpl
 import typer
-from matplotlib.figure import Figure
 
 from mlic.runtime.errors import MlicError
 from mlic.tools.console import reported_errors
+from mlic.tools.extras import required
+
+with required("training_plot", "report", "cpu"):
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
 LOG = "log.jsonl"
 ROWS = (("loss", "held-out loss"), ("bpp", "bits per pixel"), ("psnr", "PSNR (dB)"))

@@ -75,6 +75,11 @@ def test_shipped_bundle_builds_although_its_weights_are_stored_as_int8():
     require_built(Bundle.open(shipped_bundle("medium")))
 
 
+def test_of_an_integer_bundle_the_transforms_alone_are_built(integer_folder: Path):
+    builds = build_engines(Bundle.open(integer_folder), RTX, store=False)
+    assert [(build.graph, build.problem) for build in builds] == [("g_a", None), ("h_a", None), ("g_s", None)]
+
+
 @SMALL
 def test_exported_bundle_builds(small_bundle: SmallBundle):
     require_built(Bundle.open(small_bundle.folder))

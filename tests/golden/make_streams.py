@@ -18,7 +18,7 @@ from PIL import Image
 
 from mlic.runtime import Codec, Metadata, Source, coder
 from mlic.runtime.arrays import UInt8Array
-from mlic.runtime.shipped import QUALITIES
+from mlic.runtime.choices import QUALITIES
 from mlic.runtime.syndrome import SyndromeWriter
 from tests.conftest import photo
 from tests.exif_blocks import exif_block, xmp_packet

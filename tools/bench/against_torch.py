@@ -20,7 +20,7 @@ import typer
 from PIL import Image
 
 from mlic.runtime.arrays import UInt8Array
-from mlic.runtime.backends import NAMES
+from mlic.runtime.choices import BACKENDS
 
 PAUSE_S = 0.3  # lets one engine's spinning threads go to sleep before the other's turn
 
@@ -30,7 +30,7 @@ def main(
     bundle: Annotated[Path, typer.Argument(help="Bundle of the same weights.")],
     image: Annotated[Path, typer.Argument(help="Picture with sides that are multiples of 64.")],
     threads: Annotated[int, typer.Option(help="For each engine.")] = 2,
-    backend: Annotated[str, typer.Option(help=f"Engine of the runtime: {', '.join(NAMES)}.")] = "auto",
+    backend: Annotated[str, typer.Option(help=f"Engine of the runtime: {', '.join(BACKENDS)}.")] = "auto",
     device: Annotated[str, typer.Option(help="Where PyTorch computes: cpu, or cuda for the GPU.")] = "cpu",
     repeat: Annotated[int, typer.Option(help="Counted runs of each; one more to warm up is not.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -23,7 +23,7 @@ from mlic.runtime.bundle import Bundle
 from mlic.runtime.errors import EngineMismatchError
 from mlic.runtime.image_files import read_image
 from mlic.runtime.syndrome import SyndromeReader
-from mlic.tools.agreement import known, scales_of
+from mlic.tools.agreement import known, require_scales, scales_of
 from mlic.tools.console import print_json, reported_errors
 from mlic.tools.engines.here import engines_here
 from mlic.tools.engines.noisy import ChangedScales
@@ -49,6 +49,7 @@ def noise(
     """Measure."""
     with reported_errors("noise"):
         opened, starters = Bundle.open(bundle), engines_here()
+        require_scales(opened, "noise")
         writer, other = (Codec(opened, starters[name]()) for name in engines)
         pixels = [read_image(path, writer.max_pixels).pixels for path in photos]
         pictures = [known(writer, one) for one in pixels]

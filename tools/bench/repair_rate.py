@@ -13,10 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib as mpl
 import numpy as np
 import typer
-from matplotlib.figure import Figure
 
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Float32Array
@@ -27,10 +25,15 @@ from mlic.runtime.entropy_model import EntropyModel
 from mlic.runtime.errors import MlicError
 from mlic.runtime.image_files import read_image
 from mlic.runtime.repair import Candidates, Repair
-from mlic.tools.agreement import known, scales_of
+from mlic.tools.agreement import known, require_scales, scales_of
 from mlic.tools.console import reported_errors
 from mlic.tools.engines.here import engines_here
+from mlic.tools.extras import required
 from mlic.tools.noise import Noise
+
+with required("repair_rate", "report", "cpu"):
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
 FACTORS = (1, 3, 10, 20, 30, 50, 100)
 OPTIONS = ((14, 16), (15, 16), (15, 32))  # log2 of the chunk length, width
@@ -134,6 +137,7 @@ def main(
     """Simulate and draw."""
     with reported_errors("repair_rate"):
         opened, starters = Bundle.open(bundle), engines_here()
+        require_scales(opened, "the rate of repairs")
         if missing := set(engines) - set(starters):
             raise MlicError(f"{', '.join(sorted(missing))}: not among {', '.join(starters)}")
         codecs = [Codec(opened, starters[name]()) for name in engines]

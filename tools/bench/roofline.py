@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import onnx
 import typer
 from PIL import Image
 
@@ -18,6 +17,10 @@ from mlic.runtime import Codec
 from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from mlic.tools.bench.operators import GraphProfile, read_profile
 from mlic.tools.console import reported_errors
+from mlic.tools.extras import required
+
+with required("roofline", "calibrate", "cpu"):
+    import onnx
 
 PEAK_SIDE = 2048  # of the square matrices whose product may be the machine's peak
 PEAK_RUNS = 9

@@ -11,12 +11,17 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib as mpl
 import typer
-from matplotlib.figure import Figure
 
+from mlic.runtime.choices import INTEGER
 from mlic.runtime.errors import MlicError
 from mlic.tools.console import reported_errors
+from mlic.tools.extras import required
+from mlic.tools.run_options import bundle_from
+
+with required("scaling", "report", "cpu"):
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
 SIZES = ("256x192", "384x256", "768x512", "1152x768", "1536x1024", "2304x1536", "3456x2304")
 BENCH = "from mlic.tools.run_cli import main; main()"
@@ -28,7 +33,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     output: Annotated[Path, typer.Option("-o", "--output", help="SVG file to write; the figures go beside, as JSON.")],
-    model: Annotated[Path | None, typer.Option(help="Bundle; default: the medium model that ships.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            parser=bundle_from,
+            help=f"Bundle, or {INTEGER}, the integer model that ships; default: the medium model.",
+            show_default=False,
+        ),
+    ] = None,
     image: Annotated[Path | None, typer.Option(help="Picture, cut or mirrored to each size; default: made.")] = None,
     sizes: Annotated[list[str] | None, typer.Option("--size", metavar="WxH", help="Once for each size.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all.")] = 0,
@@ -36,7 +49,7 @@ def main(
 ) -> None:
     """Measure and draw."""
     options = ["--repeat", str(repeat), "--json"]
-    options += ["--model", str(model)] if model else []
+    options += ["--model", str(model.resolve())] if model else []
     options += ["--image", str(image)] if image else []
     options += ["--threads", str(threads)] if threads else []
     with reported_errors("scaling"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from mlic.runtime.arrays import Array, Tensors
-from mlic.runtime.backends.base import Backend, Graph
+from mlic.runtime.backends.base import Backend, Graph, chain_engine
 from mlic.runtime.device.array import DeviceArray
 from mlic.runtime.manifest import GraphFile, GraphSpec
 
@@ -33,6 +33,12 @@ class TimedBackend:
     def granted(self) -> str:
         """What the inner backend granted."""
         return self._inner.granted
+
+    def chain_engine(self) -> Backend:
+        """Return what runs the entropy path of integer bundles, measured likewise; see ``ChoosesChainEngine``."""
+        other = TimedBackend(chain_engine(self._inner))
+        other.seconds = self.seconds
+        return other
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open a graph; see ``Backend.open``."""

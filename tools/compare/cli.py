@@ -8,29 +8,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlic.runtime import Codec
-from mlic.runtime.container import MAX_PIXELS
+from mlic.runtime.choices import INTEGER, MAX_PIXELS, QUALITIES
 from mlic.runtime.errors import MlicError
-from mlic.runtime.shipped import QUALITIES
 from mlic.tools.console import print_json, reported_errors
-from mlic.tools.progress import progress_bar
-from mlic.tools.run_options import BackendName, Force, Json, Limit, Quiet, Threads
+from mlic.tools.extras import install_command
+from mlic.tools.run_options import (
+    BackendName,
+    Force,
+    Json,
+    Limit,
+    Quiet,
+    Threads,
+    bundle_completion,
+    bundle_from,
+    list_completion,
+)
 
 if TYPE_CHECKING:
+    from mlic.runtime import Codec
     from mlic.tools.compare.summary import Versus
 
+AGAINST = ("jpeg", "webp", "avif", "jxl")  # keys of contenders.PILLOW_CODECS
 DEFAULT_AGAINST = "jpeg,webp,avif"
 
 
 def compare(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Picture files, or folders of them.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("report"),
+    images: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Picture files, or folders of them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT", help="Folder to write.")] = Path("report"),
     against: Annotated[
-        str, typer.Option(help="Codecs of Pillow, separated by commas: jpeg, webp, avif, jxl.")
+        str,
+        typer.Option(
+            metavar="NAME,NAME…",
+            help=f"Codecs of Pillow to compare with: {', '.join(AGAINST)}.",
+            autocompletion=list_completion(AGAINST),
+        ),
     ] = DEFAULT_AGAINST,
     models: Annotated[
         list[Path] | None,
-        typer.Option("--model", help="Bundle, may be given several times; default: all that ship.", show_default=False),
+        typer.Option(
+            "--model",
+            metavar="BUNDLE",
+            parser=bundle_from,
+            help=f"Folder that mlic-export made, or {INTEGER}; once for each. Default: the models of all qualities.",
+            autocompletion=bundle_completion,
+            show_default=False,
+        ),
     ] = None,
     backend: BackendName = "auto",
     threads: Threads = None,
@@ -41,6 +63,8 @@ def compare(
 ) -> None:
     """Compare models with other codecs on photos: curves, BD-rate and a page to look at."""
     with reported_errors("mlic-run compare", quiet):
+        from mlic.tools.progress import progress_bar  # noqa: PLC0415 - see run_cli.py
+
         try:
             from mlic.tools.compare.contenders import PILLOW_CODECS, Models  # noqa: PLC0415 - the extra `report`
             from mlic.tools.compare.report import (  # noqa: PLC0415
@@ -50,7 +74,7 @@ def compare(
                 write_report,
             )
         except ModuleNotFoundError as error:
-            raise MlicError(f"cannot import {error.name}: pip install mlic-deploy[report,cpu]") from error
+            raise MlicError(f"cannot import {error.name}: {install_command('report', 'cpu')}") from error
         names = list(dict.fromkeys(name.strip().lower() for name in against.split(",") if name.strip()))
         if unknown := [name for name in names if name not in PILLOW_CODECS]:
             raise MlicError(f"--against {unknown[0]} is unknown; possible: {', '.join(PILLOW_CODECS)}")
@@ -71,6 +95,8 @@ def compare(
 
 def _codecs(models: Sequence[Path] | None, backend: str, threads: int | None, max_pixels: int) -> dict[str, Codec]:
     """Return the models to compare by the name that tables give them."""
+    from mlic.runtime import Codec  # noqa: PLC0415 - see run_cli.py
+
     if not models:
         return {quality: Codec.load(None, backend, threads, max_pixels, quality) for quality in QUALITIES}
     opened = [Codec.load(model, backend, threads, max_pixels) for model in models]

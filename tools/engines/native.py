@@ -43,7 +43,7 @@ def library(packages: Path | None = None) -> Path:
         packages = Path(found.origin).parents[1] if found and found.origin else Path()
     libraries = sorted((packages / "onnxruntime/capi").glob("libonnxruntime.so.*"))
     if not libraries:
-        raise SetupError("ONNX Runtime is not installed; pip install mlic-deploy[cpu]")
+        raise SetupError("ONNX Runtime is not installed; pip install 'mlic-deploy[cpu]'")
     return libraries[0]
 
 

@@ -30,6 +30,7 @@ _DTYPES = {
     "tensor(int32)": "int32",
     "tensor(int64)": "int64",
     "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
 }
 
 Arrays = dict[str, NDArray[Any]]

@@ -14,6 +14,7 @@ const ARRAYS = {
   int32: Int32Array,
   int64: BigInt64Array,
   uint8: Uint8Array,
+  int8: Int8Array,
 };
 
 // What others print would break the protocol: the console through process.stdout, the engine through fs.writeSync.

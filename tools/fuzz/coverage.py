@@ -23,7 +23,7 @@ def run_atheris(folder: Path, name: str, seconds: int) -> None:
     try:
         import atheris  # noqa: PLC0415 - the extra `fuzz`
     except ImportError as error:
-        raise MlicError(f"cannot import {error.name}: pip install mlic-deploy[fuzz]") from error
+        raise MlicError(f"cannot import {error.name}: pip install 'mlic-deploy[fuzz]'") from error
     for module in [module for module in sys.modules if module.startswith(("mlic.runtime", "mlic.tools.fuzz.targets"))]:
         if module != "mlic.runtime.errors":  # the class that is caught here has to be the one that is raised
             del sys.modules[module]

@@ -14,6 +14,7 @@ Mutator = Callable[[bytes, Random], bytes]
 
 MAX_GROWTH = 64  # bytes that one change adds at most
 _HEADER, _FRAME = 24, 8  # bytes of a .mlic file's header, and of a chunk's
+_NAMES = (b"LATS", b"ESCP", b"SYND", b"CHCK", b"GRID", b"exif", b"note")
 _NUMBERS = (0, 1, 2, 7, 8, 15, 16, 31, 63, 64, 127, 128, 255, 256, 4095, 32767, 65535, 1 << 24, (1 << 31) - 1)
 _VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 63, 64, 4096, 1 << 31, 1 << 63, 1 << 70, 0.5, 1e308, "", "a", "..", "/", "\0",
@@ -45,10 +46,20 @@ def mutated_chunks(data: bytes, random: Random) -> bytes:
         kept = 0 if random.random() < 0.1 else 4  # a chunk's name, or magic and version
         part = parts[place][:kept] + mutated_bytes(parts[place][kept:], random)
         parts[place] = (part + bytes(_HEADER))[:_HEADER] if place == 0 else (part + bytes(4))[: max(4, len(part))]
-    if not parts:
-        return b""
-    body = b"".join([parts[0], *(struct.pack("<I", len(part) - 4) + part for part in parts[1:])])
-    return _sealed(body)
+    return _sealed(_joined(parts)) if parts else b""
+
+
+def mutated_checks(data: bytes, random: Random) -> bytes:
+    """Return a ``.mlic`` file with its arithmetic or a chunk's name exchanged for another known one, or as above."""
+    parts = _parts_of(data)
+    if not parts or random.random() < 0.8:
+        return mutated_chunks(data, random)
+    if random.random() < 0.5:
+        parts[0] = parts[0][:5] + bytes([random.choice((1, 2, 3))]) + parts[0][6:]
+    for place in range(1, len(parts)):
+        if random.random() < 0.3:
+            parts[place] = random.choice(_NAMES) + parts[place][4:]
+    return _sealed(_joined(parts))
 
 
 def mutated_json(data: bytes, random: Random) -> bytes:
@@ -96,6 +107,10 @@ def _parts_of(data: bytes) -> list[bytes]:
         parts.append(data[position + 4 : position + _FRAME + length])
         position += _FRAME + length
     return parts if position == len(data) else []
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    return b"".join([parts[0], *(struct.pack("<I", len(part) - 4) + part for part in parts[1:])])
 
 
 def _sealed(data: bytes) -> bytes:

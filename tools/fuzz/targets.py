@@ -20,6 +20,7 @@ import numpy as np
 from mlic.runtime import container
 from mlic.runtime.ans import AnsDecoder, AnsEncoder, RowModels
 from mlic.runtime.bundle import Bundle
+from mlic.runtime.certificate import MAX_CASE_PIXELS, certificate_from_json
 from mlic.runtime.codec import Codec
 from mlic.runtime.entropy_model import EntropyModel
 from mlic.runtime.errors import BundleError, CorruptStreamError
@@ -28,7 +29,7 @@ from mlic.runtime.manifest_json import json_from_manifest, manifest_from_json
 from mlic.runtime.npz import arrays_from_npz
 from mlic.runtime.syndrome import SyndromeReader, SyndromeWriter
 from mlic.runtime.wiring import wiring_problems
-from mlic.tools.fuzz.mutators import Mutator, mutated_bytes, mutated_chunks, mutated_json, mutated_png
+from mlic.tools.fuzz.mutators import Mutator, mutated_bytes, mutated_checks, mutated_chunks, mutated_json, mutated_png
 
 MAX_PIXELS = 1 << 16  # so that one input takes milliseconds; sizes do not change what is read
 _SIZES = (600, 300, 4500)  # of the steps of the target `syndrome`
@@ -56,7 +57,7 @@ def container_target(folder: Path) -> Target:
         stream = container.read(data, MAX_PIXELS)
         assert container.read(container.write(stream)) == stream
 
-    return Target(_streams(folder), mutated_chunks, run)
+    return Target([*_streams(folder), *_streams(folder, "integer-corpus")], mutated_checks, run)
 
 
 def ans_target(folder: Path) -> Target:
@@ -213,15 +214,23 @@ def bundle_target(folder: Path) -> Target:
 
 def decode_target(folder: Path) -> Target:
     """Whole decoding."""
-    codec = Codec.load(folder / "bundle", "onnxruntime", threads=1, max_pixels=MAX_PIXELS)
+    return Target(_streams(folder), mutated_chunks, _decoding(folder / "bundle"))
+
+
+def integer_target(folder: Path) -> Target:
+    """Whole decoding with a bundle in integers."""
+    return Target(_streams(folder, "integer-corpus"), mutated_checks, _decoding(folder / "integer"))
+
+
+def certificate_target(folder: Path) -> Target:
+    """The certificate of an integer bundle."""
+    manifest = Bundle.open(folder / "integer").manifest
 
     def run(data: bytes) -> None:
-        header = container.read_header(data, MAX_PIXELS)
-        pixels = codec.decode(data)
-        assert pixels.shape == (header.height, header.width, 3)
-        assert pixels.dtype == np.uint8
+        certificate = certificate_from_json(data, manifest)
+        assert all(one.case.height * one.case.width <= MAX_CASE_PIXELS for one in certificate.cases)
 
-    return Target(_streams(folder), mutated_chunks, run)
+    return Target([(folder / "integer" / "certificate.json").read_bytes()], mutated_json, run)
 
 
 def image_target(_: Path) -> Target:
@@ -252,12 +261,26 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "tables": tables_target,
     "bundle": bundle_target,
     "decode": decode_target,
+    "integer": integer_target,
+    "certificate": certificate_target,
     "image": image_target,
 }
 
 
-def _streams(folder: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((folder / "corpus").glob("*.mlic"))]
+def _streams(folder: Path, corpus: str = "corpus") -> list[bytes]:
+    return [path.read_bytes() for path in sorted((folder / corpus).glob("*.mlic"))]
+
+
+def _decoding(bundle: Path) -> Callable[[bytes], None]:
+    codec = Codec.load(bundle, "onnxruntime", threads=1, max_pixels=MAX_PIXELS)
+
+    def run(data: bytes) -> None:
+        header = container.read_header(data, MAX_PIXELS)
+        pixels = codec.decode(data)
+        assert pixels.shape == (header.height, header.width, 3)
+        assert pixels.dtype == np.uint8
+
+    return run
 
 
 def _words(models: RowModels, slots: np.ndarray, rows: np.ndarray) -> bytes:
