@@ -38,9 +38,10 @@ typing: $(READY)
 	for folder in calibration export runtime tools; do ln -sfn ../../../$$folder $(TYPING)/$$folder; done
 	MYPYPATH=build/typing $(BIN)/mypy -p mlic
 
-# Two workers of one thread each; tests that share an exported bundle stay on one worker.
+# Two workers of one thread each; tests that share an exported bundle stay on one worker. A worker that dies ends the
+# run: with another in its place, pytest-xdist may wait forever for tests that nobody has.
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart 0
 
 format: $(READY)
 	$(BIN)/ruff format .
