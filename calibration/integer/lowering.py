@@ -146,6 +146,17 @@ class Lowering(FixedPoint):
             return None
         return HANDLERS.natural_grid(self, node)
 
+    def natural_bits(self, name: str) -> int | None:
+        """Return the fraction bits that a sum of tensors has by itself: those of a product in it; None without one."""
+        node = self.chain.producer.get(name)
+        if node is None:
+            return None
+        if node.op in ("Add", "Concat", "Reshape", "Transpose", "Unsqueeze"):
+            found = [self.natural_bits(source) for source in node.inputs]
+            return next((bits for bits in found if bits is not None), None)
+        handler = HANDLERS.bits.get(node.op)
+        return None if handler is None else handler(self, node)
+
     def root_of(self, name: str) -> tuple[str, Function]:
         """Return the tensor of which ``name`` is an elementwise function, and the function; itself at worst."""
         function = Function.identity()
@@ -365,6 +376,7 @@ class Handlers:
         self.code: dict[str, CodeHandler] = {}
         self.fixed: dict[str, Handler] = {}
         self.natural: dict[str, Callable[[Lowering, Node], Grid | None]] = {}
+        self.bits: dict[str, Callable[[Lowering, Node], int | None]] = {}
         self.part: dict[str, Callable[[Lowering, Node, str], tuple[str, slice | None] | None]] = {}
 
     def natural_grid(self, lowering: Lowering, node: Node) -> Grid | None:

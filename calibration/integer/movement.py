@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from mlic.calibration.integer import convolution
 from mlic.calibration.integer.emitter import INT32, INT64, UINT8
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import Grid
@@ -85,9 +86,14 @@ def cut_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str | Non
     if found is None:
         return None
     source, channels = found
-    whole = lowering.input_grid(source, 1)
-    if channels is None or whole.part(channels).key != grid.key:
+    if channels is None:
         return None
+    whole = lowering.input_grid(source, 1)
+    if whole.part(channels).key != grid.key:
+        before = lowering.chain.producer.get(source)
+        if before is None or before.op != "Conv":
+            return None
+        return convolution.channels_code(lowering, before, np.arange(channels.start, channels.stop), grid)
     ends = [lowering.emit.int64([value]) for value in (channels.start, channels.stop, 1)]
     return lowering.emit.add(node.graph, "Slice", [lowering.code(source, whole), *ends], UINT8)
 
@@ -115,7 +121,8 @@ def concatenated_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> 
     for source in node.inputs:
         if grid.axis == axis:
             end = start + (lowering.shape(source)[axis] or 0)
-            parts.append(lowering.code(source, grid.part(slice(start, end))))
+            part, natural = grid.part(slice(start, end)), lowering.natural_grid(source)
+            parts.append(lowering.code(source, natural if natural is not None and natural.equals(part) else part))
             start = end
         else:
             parts.append(lowering.code(source, grid))
@@ -128,6 +135,15 @@ def concatenated_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> 
     made = lowering.emit.add(node.graph, "Concat", parts, INT32, **node.attributes)
     lowering.bound[made] = max(lowering.bound[part] for part in parts)
     return made
+
+
+def cut_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
+    """Cut fixed values; channels of a convolution come from their own codes."""
+    found = channels_of(lowering, node, name)
+    before = None if found is None else lowering.chain.producer.get(found[0])
+    if before is not None and before.op == "Conv":
+        return lowering.fixed_from_code(name, bits)
+    return moved_fixed(lowering, node, name, bits) if node.op == "Slice" else split_fixed(lowering, node, name, bits)
 
 
 def split_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
@@ -189,8 +205,7 @@ for _op in ("Slice", "Split"):
     HANDLERS.code[_op] = cut_code
     HANDLERS.part[_op] = channels_of
 HANDLERS.part["Resize"] = lambda lowering, node, name: (node.inputs[0], None)
-HANDLERS.fixed["Slice"] = moved_fixed
-HANDLERS.fixed["Split"] = split_fixed
+HANDLERS.fixed["Slice"] = HANDLERS.fixed["Split"] = cut_fixed
 HANDLERS.code["Concat"] = concatenated_code
 HANDLERS.fixed["Concat"] = concatenated_fixed
 HANDLERS.code["DepthToSpace"] = shuffled_code

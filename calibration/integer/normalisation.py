@@ -7,21 +7,51 @@ import math
 import numpy as np
 
 from mlic.calibration.integer.emitter import BOOL, FLOAT, INT32, INT64
+from mlic.calibration.integer.fixed_point import LARGEST_EXACT
 from mlic.calibration.integer.float_chain import Node
+from mlic.calibration.integer.grids import Grid
 from mlic.calibration.integer.lowering import HANDLERS, Lowering
 
 NORM_BITS = 12  # fraction bits of the normalised values
-GAIN_BITS = 10
+CODE_NORM_BITS = 10  # of those that become codes
+LEAST_GAIN_BITS = 6  # of the largest gain, for codes
 LARGEST_SQUARES = 1 << 62  # of C values up to b: the sum of d² is at most C³ b²
 
 
 def normalised(lowering: Lowering, node: Node, name: str, bits: int) -> str:
-    """Return LayerNorm over the last axis, times 2^bits.
+    """Return LayerNorm over the last axis, times 2^bits."""
+    graph, constants = node.graph, lowering.chain.constants
+    gain = constants[node.inputs[1]].astype(np.float64)
+    made, norm_bits = _centred(lowering, node, NORM_BITS)
+    bound = math.ceil(lowering.bound[made] * float(np.abs(gain).max()) * 2.0 ** (bits - norm_bits)) + 2
+    gained = lowering.multiplied(made, gain * 2.0 ** (bits - norm_bits), bound, graph)
+    bias = lowering.fixed_constant(constants[node.inputs[2]], bits)
+    return lowering.arithmetic(graph, "Add", gained, bias, lowering.bound[gained] + lowering.bound[bias])
+
+
+def normalised_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str | None:
+    """Return the codes of LayerNorm: gain and offset in integers that leave 24 bits, which scaling to codes takes."""
+    graph, constants = node.graph, lowering.chain.constants
+    gain, offset = (constants[node.inputs[number]].astype(np.float64) for number in (1, 2))
+    made, norm_bits = _centred(lowering, node, CODE_NORM_BITS)
+    largest = lowering.bound[made] * np.abs(gain).max() + 2.0**norm_bits * np.abs(offset).max()
+    gain_bits = math.floor(math.log2(LARGEST_EXACT / (largest + lowering.bound[made])))
+    if gain_bits < LEAST_GAIN_BITS:
+        return None
+    factor = lowering.fixed_constant(gain, gain_bits)
+    gained = lowering.arithmetic(graph, "Mul", made, factor, lowering.bound[made] * lowering.bound[factor])
+    bias = lowering.fixed_constant(offset, norm_bits + gain_bits)
+    moved = lowering.arithmetic(graph, "Add", gained, bias, lowering.bound[gained] + lowering.bound[bias])
+    return lowering.quantise(moved, norm_bits + gain_bits, grid, graph, len(lowering.shape(name)))
+
+
+def _centred(lowering: Lowering, node: Node, norm_bits: int) -> tuple[str, int]:
+    """Return LayerNorm over the last axis before gain and offset, times 2^norm_bits, and the bits: int32.
 
     With C channels of value x, d = C x - sum(x) is C times the distance to the mean, and the result is
-    d / sqrt(sum(d²) / C + C² epsilon) times gain plus offset.
+    d / sqrt(sum(d²) / C + C² epsilon).
     """
-    emit, graph, constants = lowering.emit, node.graph, lowering.chain.constants
+    emit, graph = lowering.emit, node.graph
     source = node.inputs[0]
     rank = len(lowering.shape(source))
     assert int(node.attributes.get("axis", -1)) % rank == rank - 1
@@ -29,7 +59,7 @@ def normalised(lowering: Lowering, node: Node, name: str, bits: int) -> str:
     assert channels is not None
     farthest = math.isqrt(LARGEST_SQUARES // channels**3)
     source_bits = lowering.bits_for(source, min(18, farthest.bit_length() - 2))
-    value = _within(lowering, lowering.fixed(source, source_bits), farthest, graph)
+    value = lowering.limited(lowering.fixed(source, source_bits), farthest, graph)
     wide = emit.add(graph, "Cast", [value], INT64, to=INT64)
     last = emit.int64([rank - 1])
     total = emit.add(graph, "ReduceSum", [wide, last], INT64, keepdims=1)
@@ -40,34 +70,13 @@ def normalised(lowering: Lowering, node: Node, name: str, bits: int) -> str:
     epsilon = round(float(node.attributes.get("epsilon", 1e-5)) * (channels * 2.0**source_bits) ** 2)
     root = integer_root(lowering, emit.add(graph, "Add", [mean, emit.int64(max(epsilon, 1))], INT64), graph)
     # |d| / root <= sqrt(C)
-    reach = (int(np.ceil(np.sqrt(channels))) + 1) << NORM_BITS
-    up = emit.add(graph, "Mul", [distance, emit.int64(1 << NORM_BITS)], INT64)
+    reach = (int(np.ceil(np.sqrt(channels))) + 1) << norm_bits
+    up = emit.add(graph, "Mul", [distance, emit.int64(1 << norm_bits)], INT64)
     offset = emit.add(graph, "Mul", [root, emit.int64(reach)], INT64)
     quotient = emit.add(graph, "Div", [emit.add(graph, "Add", [up, offset], INT64), root], INT64)
-    centred = emit.add(graph, "Sub", [quotient, emit.int64(reach)], INT64)
-    gain = constants[node.inputs[1]].astype(np.float64)
-    gained = emit.add(graph, "Mul", [centred, emit.constant(np.rint(gain * 2.0**GAIN_BITS).astype(np.int64))], INT64)
-    shift = NORM_BITS + GAIN_BITS - bits
-    assert shift > 0
-    bound = int(np.ceil(reach * np.abs(gain).max() * 2.0 ** (bits - NORM_BITS))) + 2
-    moved = emit.add(graph, "Add", [gained, emit.int64((bound << shift) + (1 << (shift - 1)))], INT64)
-    shifted = emit.add(graph, "Div", [moved, emit.int64(1 << shift)], INT64)
-    back = emit.add(graph, "Sub", [shifted, emit.int64(bound)], INT64)
-    made = emit.add(graph, "Cast", [back], INT32, to=INT32)
-    lowering.bound[made] = bound
-    bias = lowering.fixed_constant(constants[node.inputs[2]], bits)
-    return lowering.arithmetic(graph, "Add", made, bias, bound + lowering.bound[bias])
-
-
-def _within(lowering: Lowering, name: str, farthest: int, graph: str) -> str:
-    """Clip a fixed tensor, where it may be larger."""
-    if lowering.bound[name] <= farthest:
-        return name
-    made = lowering.emit.add(
-        graph, "Clip", [name, lowering.emit.int32(-farthest), lowering.emit.int32(farthest)], INT32
-    )
-    lowering.bound[made] = farthest
-    return made
+    narrow = emit.add(graph, "Cast", [quotient], INT32, to=INT32)
+    lowering.bound[narrow] = 2 * reach
+    return lowering.arithmetic(graph, "Sub", narrow, emit.int32(reach), reach), norm_bits
 
 
 def integer_root(lowering: Lowering, name: str, graph: str) -> str:
@@ -96,3 +105,4 @@ def integer_root(lowering: Lowering, name: str, graph: str) -> str:
 
 
 HANDLERS.fixed["LayerNormalization"] = normalised
+HANDLERS.code["LayerNormalization"] = normalised_code

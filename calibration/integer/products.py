@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from mlic.calibration.integer.emitter import INT32, INT64, UINT8
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import SIGNED_ZERO, TOP, Grid
-from mlic.calibration.integer.lowering import HANDLERS, Lowering
-from mlic.calibration.integer.softmax import Shares, shares_of, total_of_few
+from mlic.calibration.integer.lowering import HANDLERS, MOST_BITS, Lowering
+from mlic.calibration.integer.movement import moved_code
+from mlic.calibration.integer.softmax import Shares, in_order, shares_of, total_of_few
 from mlic.calibration.integer.weights import integer_weights
 
 
@@ -58,17 +60,42 @@ def product_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
     shares = shares_of(lowering, node)
     if shares is not None:
         return _shared_fixed(lowering, node, shares, bits)
-    emit, graph = lowering.emit, node.graph
+    made = lowering.once(("product", name), lambda: _product(lowering, node))
+    own = product_bits(lowering, node)
+    shift = lowering.scaled_up if bits >= own else lowering.shifted_down
+    return shift(made, abs(bits - own), node.graph)
+
+
+def _factor_grids(lowering: Lowering, node: Node) -> tuple[list[Grid], int]:
+    """Return the grids of two activations whose product has a quantum of 2^-bits, and the bits.
+
+    Both are made coarser by less than the root of 2, so that what comes out needs no multiplication.
+    """
     grids = [lowering.symmetric_grid(source, None) for source in node.inputs]
+    quantum = float(grids[0].scale * grids[1].scale)
+    bits = min(MOST_BITS, math.floor(-math.log2(quantum)))
+    coarser = math.sqrt(2.0**-bits / quantum)
+    return [Grid(grid.scale * coarser, grid.zero) for grid in grids], bits
+
+
+def product_bits(lowering: Lowering, node: Node) -> int | None:
+    """Return the fraction bits that a product of two activations has by itself; None for other products."""
+    if any(lowering.chain.is_constant(source) for source in node.inputs) or shares_of(lowering, node, emit=False):
+        return None
+    return _factor_grids(lowering, node)[1]
+
+
+def _product(lowering: Lowering, node: Node) -> str:
+    """Return a product of two activations, with the bits that it has by itself."""
+    emit, graph = lowering.emit, node.graph
+    grids, _ = _factor_grids(lowering, node)
     codes = [lowering.code(source, grid) for source, grid in zip(node.inputs, grids, strict=True)]
     zero = emit.constant(np.uint8(SIGNED_ZERO))
-    product = emit.add(graph, "MatMulInteger", [*codes, zero, zero], INT32)
+    made = emit.add(graph, "MatMulInteger", [*codes, zero, zero], INT32)
     depth = lowering.shape(node.inputs[0])[-1]
     assert depth is not None
-    lowering.bound[product] = depth * SIGNED_ZERO**2
-    factor = float(grids[0].scale * grids[1].scale) * 2.0**bits
-    bound = math.ceil(lowering.bound[product] * factor) + 1
-    return lowering.multiplied(product, np.array(factor), bound, graph)
+    lowering.bound[made] = depth * SIGNED_ZERO**2
+    return made
 
 
 def _is_masklike(lowering: Lowering, name: str) -> bool:
@@ -98,7 +125,7 @@ def _sums(lowering: Lowering, node: Node, shares: Shares, other: str, grid: Grid
     if (
         shares.is_first and shares.terms is not None and len(shares.digits) == 1
     ):  # a column would have to be cut off again
-        total = total_of_few(lowering, lowering.chain.producer[node.inputs[0]])
+        total = in_order(lowering, total_of_few(lowering, shares.softmax), shares.order, graph)
         return emit.add(graph, "MatMulInteger", [shares.digits[0][0], codes, none, zero], INT32), total
     along = rank - 1 if shares.is_first else rank - 2
     pads = [0] * (2 * rank)
@@ -132,6 +159,24 @@ def _shared_grid(lowering: Lowering, node: Node) -> Grid | None:
 
 def product_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str | None:
     """Return the mean of values weighed by a softmax on the grid of the values: a division and no product."""
+    return _shared_code(lowering, node, grid, range(len(lowering.shape(name))))
+
+
+def turned_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str | None:
+    """Transpose codes; what a softmax weighs is divided afterwards, in the order that is asked for."""
+    before = lowering.chain.producer.get(node.inputs[0])
+    if before is not None and before.op == "MatMul":
+        order = [int(axis) for axis in node.attributes["perm"]]
+        if (found := _shared_code(lowering, before, grid, order)) is not None:
+            return found
+    return moved_code(lowering, node, name, grid)
+
+
+def _shared_code(lowering: Lowering, node: Node, grid: Grid, order: Sequence[int]) -> str | None:
+    """Return the mean of values weighed by a softmax, with its axes in an order, if it comes on this grid by itself.
+
+    Dividing where rows are long is what engines do fast.
+    """
     if lowering.chain.is_constant(node.inputs[1]):
         return None
     natural = _shared_grid(lowering, node)
@@ -139,8 +184,11 @@ def product_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str |
         return None
     shares = shares_of(lowering, node)
     assert shares is not None
-    sums, total = _sums(lowering, node, shares, node.inputs[1 if shares.is_first else 0], grid)
     emit, graph = lowering.emit, node.graph
+    sums, total = (
+        in_order(lowering, made, order, graph)
+        for made in _sums(lowering, node, shares, node.inputs[1 if shares.is_first else 0], grid)
+    )
     # (sum + 128 total + total / 2) / total: positive, so that truncation rounds down.
     scaled = emit.add(graph, "Mul", [total, emit.int32(2 * SIGNED_ZERO + 1)], INT32)
     half = emit.add(graph, "Div", [scaled, emit.int32(2)], INT32)
@@ -173,4 +221,6 @@ def _shared_fixed(lowering: Lowering, node: Node, shares: Shares, bits: int) -> 
 HANDLERS.fixed["Gemm"] = weighed
 HANDLERS.fixed["MatMul"] = product_fixed
 HANDLERS.code["MatMul"] = product_code
+HANDLERS.code["Transpose"] = turned_code
 HANDLERS.natural["MatMul"] = _shared_grid
+HANDLERS.bits["MatMul"] = product_bits

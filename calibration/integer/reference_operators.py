@@ -105,7 +105,9 @@ def _where(inputs: Inputs, _: Attributes) -> Array:
 
 
 def _clip(inputs: Inputs, _: Attributes) -> Array:
-    return np.clip(_given(inputs, 0), _given(inputs, 1), _given(inputs, 2))
+    """Limit values on one side or both."""
+    low, high = (inputs[number] if len(inputs) > number else None for number in (1, 2))
+    return np.clip(_given(inputs, 0), low, high)
 
 
 # Products and sums
@@ -126,6 +128,29 @@ def _q_linear_conv(inputs: Inputs, attributes: Attributes) -> Array:
         raise OverflowError(f"accumulator of {np.abs(sums).max()}; it must stay below 2^24")
     scaled = sums.astype(np.float32) * _given(inputs, 4).astype(np.float32)[:, None, None]
     result: Array = np.clip(np.rint(scaled).astype(np.int64) + int(_given(inputs, 7)), 0, 255).astype(np.uint8)
+    return result
+
+
+def _dequantize_linear(inputs: Inputs, attributes: Attributes) -> Array:
+    """Multiply integers that a float32 holds exactly, once in float32."""
+    values, scale = _given(inputs, 0), _given(inputs, 1)
+    if len(inputs) > 2 or values.dtype != np.int32:
+        raise ValueError("DequantizeLinear of other than int32 without a zero")
+    if np.abs(values).max(initial=0) >= EXACT_FLOAT:
+        raise OverflowError(f"{np.abs(values).max()} is to be scaled; it must stay below 2^24")
+    if scale.ndim:
+        axis = attributes.get("axis", 1) % values.ndim
+        scale = scale.reshape([-1 if axis == other else 1 for other in range(values.ndim)])
+    return np.asarray(values.astype(np.float32) * scale, np.float32)
+
+
+def _quantize_linear(inputs: Inputs, _: Attributes) -> Array:
+    """Round halves to even and add the zero; what is beyond a code's range stays at its end."""
+    if np.any(_given(inputs, 1) != 1):
+        raise ValueError("the scale of results must be 1")
+    # No rounded value that a code can be is beyond 2^24, and int32 holds more.
+    rounded = np.clip(np.rint(_given(inputs, 0)), -EXACT_FLOAT, EXACT_FLOAT).astype(np.int64)
+    result: Array = np.clip(rounded + int(_given(inputs, 2)), 0, 255).astype(np.uint8)
     return result
 
 
@@ -279,6 +304,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Cast": _cast,
     "Clip": _clip,
     "Concat": _concat,
+    "DequantizeLinear": _dequantize_linear,
     "Div": _arithmetic(_truncated),
     "Expand": _expand,
     "Gather": _gather,
@@ -298,6 +324,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Not": lambda inputs, _: np.logical_not(_given(inputs, 0)),
     "Pad": _pad,
     "QLinearConv": _q_linear_conv,
+    "QuantizeLinear": _quantize_linear,
     "Range": _range,
     "ReduceMax": _reduce_max,
     "ReduceSum": _reduce_sum,

@@ -9,6 +9,7 @@ latent of ``container.MAX_LATENT_PIXELS`` has.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,8 @@ from mlic.calibration.integer.lowering import HANDLERS, Lowering
 from mlic.calibration.integer.movement import moved_code, moved_fixed
 from mlic.runtime.arrays import Array
 
-LOGIT_BITS = 7  # fraction bits of logits that do not come as codes
+LOGIT_BITS = 7  # fraction bits of logits that come neither as codes nor as a product with more of them
+MOST_LOGIT_BITS = 11  # a table of 8-bit weights that fits into a processor's nearest cache
 MOST_TERMS = 64  # more, and as many as follow from the picture, are weighed in 12 bits
 DIGIT_BITS = 6
 TOP_FEW, TOP_MANY = TOP, (1 << 2 * DIGIT_BITS) - 1
@@ -31,11 +33,15 @@ class Shares:
     """Unnormalised weights.
 
     Attributes:
-        digits: uint8 tensors, and the value of 1 in each.
+        softmax: the node.
+        order: which axes of the softmax become those of the product's factor.
+        digits: uint8 tensors in that order, and the value of 1 in each.
         is_first: whether they are the first factor of the product.
         terms: how many there are; None if that follows from the picture.
     """
 
+    softmax: Node
+    order: tuple[int, ...]
     digits: tuple[tuple[str, int], ...]
     is_first: bool
     terms: int | None
@@ -50,19 +56,47 @@ def shares_of(lowering: Lowering, node: Node, emit: bool = True) -> Shares | Non
         emit: make them; otherwise the names in the result are empty.
     """
     for number, source in enumerate(node.inputs):
-        softmax = lowering.chain.producer.get(source)
-        if softmax is None or softmax.op != "Softmax":
+        found = _softmax_behind(lowering, source)
+        if found is None:
             continue
-        rank = len(lowering.shape(source))
-        axis = softmax_axis(lowering, softmax)
-        if axis != (rank - 1 if number == 0 else rank - 2):
+        softmax, order = found
+        axis = order.index(softmax_axis(lowering, softmax))
+        if axis != len(order) - 1 - number:
             continue
         terms = lowering.shape(source)[axis]
         is_few = terms is not None and terms <= MOST_TERMS
         places = (1,) if is_few else (1 << DIGIT_BITS, 1)
-        digits = tuple((digit(lowering, softmax, place, is_few) if emit else "", place) for place in places)
-        return Shares(digits, number == 0, terms)
+        digits = tuple(
+            (in_order(lowering, digit(lowering, softmax, place, is_few), order, node.graph) if emit else "", place)
+            for place in places
+        )
+        return Shares(softmax, order, digits, number == 0, terms)
     return None
+
+
+def _softmax_behind(lowering: Lowering, name: str) -> tuple[Node, tuple[int, ...]] | None:
+    """Return the softmax that a tensor is, and the order of its axes in it; None if it is none."""
+    order = tuple(range(len(lowering.shape(name))))
+    while (node := lowering.chain.producer.get(name)) is not None and node.op == "Transpose":
+        order = after(node.attributes["perm"], order)
+        name = node.inputs[0]
+    return (node, order) if node is not None and node.op == "Softmax" else None
+
+
+def after(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+    """Return the order of axes that two transpositions give together."""
+    return tuple(int(first[axis]) for axis in second)
+
+
+def in_order(lowering: Lowering, name: str, order: Sequence[int], graph: str) -> str:
+    """Return a tensor with its axes in another order."""
+    if list(order) == sorted(order):
+        return name
+    kind = lowering.emit.types[name]
+    return lowering.once(
+        ("in order", name, str(order), graph),
+        lambda: lowering.emit.add(graph, "Transpose", [name], kind, perm=list(order)),
+    )
 
 
 def softmax_axis(lowering: Lowering, softmax: Node) -> int:
@@ -81,7 +115,7 @@ def digit(lowering: Lowering, softmax: Node, place: int, is_few: bool) -> str:
     """
 
     def make() -> str:
-        index, distances = _distance(lowering, softmax)
+        index, distances = _distance(lowering, softmax, is_few)
         weights = np.rint((TOP_FEW if is_few else TOP_MANY) * np.exp(-distances)).astype(np.int64)
         table = (weights // place) % (TOP_FEW + 1 if is_few else 1 << DIGIT_BITS)
         shape = lowering.shape(softmax.inputs[0])
@@ -90,7 +124,7 @@ def digit(lowering: Lowering, softmax: Node, place: int, is_few: bool) -> str:
     return lowering.once(("digit", softmax.outputs[0], str(place), str(is_few)), make)
 
 
-def _distance(lowering: Lowering, softmax: Node) -> tuple[str, Array]:
+def _distance(lowering: Lowering, softmax: Node, is_few: bool) -> tuple[str, Array]:
     """Return how far logits lie below the largest, as an index, and what its values stand for."""
     name, graph, emit = softmax.inputs[0], softmax.graph, lowering.emit
     distances: Array
@@ -100,9 +134,10 @@ def _distance(lowering: Lowering, softmax: Node) -> tuple[str, Array]:
         lowering.bound[logits] = TOP
         distances = np.arange(TOP + 1) * float(grid.scale)
     else:
-        logits = lowering.fixed(name, LOGIT_BITS)
-        entries = math.ceil(math.log(2 * TOP_MANY) * 2**LOGIT_BITS) + 2
-        distances = np.arange(entries) / 2.0**LOGIT_BITS
+        bits = min(max(lowering.natural_bits(name) or 0, LOGIT_BITS), MOST_LOGIT_BITS)
+        logits = lowering.fixed(name, bits)
+        entries = math.ceil(math.log(2 * (TOP_FEW if is_few else TOP_MANY)) * 2**bits) + 2
+        distances = np.arange(entries) / 2.0**bits
 
     def make() -> str:
         axis = emit.int64([softmax_axis(lowering, softmax)])
@@ -112,7 +147,7 @@ def _distance(lowering: Lowering, softmax: Node) -> tuple[str, Array]:
             return distance
         return lowering.arithmetic(graph, "Min", distance, emit.int32(len(distances) - 1), len(distances) - 1)
 
-    return lowering.once(("distance", softmax.outputs[0]), make), distances
+    return lowering.once(("distance", softmax.outputs[0], str(is_few)), make), distances
 
 
 def _comes_as_codes(lowering: Lowering, name: str) -> bool:
@@ -129,7 +164,6 @@ def share_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
     axis = softmax_axis(lowering, softmax)
     rank = len(lowering.shape(node.inputs[0]))
     assert int(node.attributes.get("axis", 0)) % rank == axis, "a softmax is taken apart along another axis"
-    assert axis == rank - 1
     emit, graph = lowering.emit, node.graph
     weights = digit(lowering, softmax, 1, is_few=True)
     whole = emit.add(graph, "Squeeze", [total_of_few(lowering, softmax), emit.int64([axis])], INT32)
@@ -143,13 +177,17 @@ def share_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
 
 
 def total_of_few(lowering: Lowering, softmax: Node) -> str:
-    """Return the sum of 8-bit weights along the last axis, kept as 1: int32, by a product with ones."""
+    """Return the sum of 8-bit weights along the softmax, kept as 1: int32, by a product with ones."""
 
     def make() -> str:
-        terms = lowering.shape(softmax.outputs[0])[-1]
-        ones = lowering.emit.constant(np.ones((terms or 0, 1), np.uint8))
+        shape, axis = lowering.shape(softmax.outputs[0]), softmax_axis(lowering, softmax)
+        assert axis >= len(shape) - 2, "few terms of a softmax are added up along one of the last two axes"
+        terms = shape[axis] or 0
         weights = digit(lowering, softmax, 1, is_few=True)
-        return lowering.emit.add(softmax.graph, "MatMulInteger", [weights, ones], INT32)
+        is_last = axis == len(shape) - 1
+        ones = lowering.emit.constant(np.ones((terms, 1) if is_last else (1, terms), np.uint8))
+        factors = [weights, ones] if is_last else [ones, weights]
+        return lowering.emit.add(softmax.graph, "MatMulInteger", factors, INT32)
 
     return lowering.once(("total", softmax.outputs[0]), make)
 

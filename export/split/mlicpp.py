@@ -16,7 +16,7 @@ from mlic.export.split.base import Split, Subgraph
 from mlic.export.split.checkerboard import pack, spread
 from mlic.export.split.fold import folded
 from mlic.export.split.hyper import HyperAnalysisSymbols
-from mlic.export.split.local_attention import CELL_ORDER, ODD, PackedLocalContext, WindowGeometry
+from mlic.export.split.local_attention import EVEN, ODD, PackedLocalContext, WindowGeometry
 from mlic.runtime.manifest import GraphSpec, StepSpec, TensorSpec
 
 
@@ -139,6 +139,7 @@ class NonanchorStep(nn.Module):
         hyper_nonanchor: Tensor,
         mask: Tensor,
         window_index: Tensor,
+        window_place: Tensor,
         window_inside: Tensor,
         window_excluded: Tensor,
         *rest: Tensor,
@@ -151,7 +152,7 @@ class NonanchorStep(nn.Module):
         sparse = spread(symbols + means, mask)
         lrp = self.lrp(torch.cat([hyper_means, *finished, sparse], dim=1))
         sparse = sparse + lrp * mask
-        contexts = [self.local(pack(sparse, mask), window_index, window_inside, window_excluded)]
+        contexts = [self.local(pack(sparse, mask), window_index, window_place, window_inside, window_excluded)]
         if self.index:
             contexts += [self.intra(finished[-1], sparse, mask, rest[0]), rest[1]]
         params = self.parameters_of(torch.cat([*contexts, hyper_nonanchor], dim=1))
@@ -184,8 +185,9 @@ def split_mlicpp(model: Mlicpp) -> Split:
         "anchor_mask": full(1),
         "nonanchor_mask": full(1),
         "window_index": TensorSpec("int64", ("height/16", "width/32", len(ODD) + 1)),
-        "window_inside": TensorSpec("float32", ("height/16", "width/32", len(CELL_ORDER))),
-        "window_excluded": TensorSpec("float32", ("height/16", "width/32", len(ODD), len(ODD))),
+        "window_place": TensorSpec("int64", ("height/16", "width/32")),
+        "window_inside": TensorSpec("float32", (len(EVEN), "height/16", "width/32")),
+        "window_excluded": TensorSpec("float32", (len(ODD), len(ODD), "height/16", "width/32")),
     }
     subgraphs = [
         Subgraph(GraphSpec("g_a", {"x": image}, {"y": y}, exact=False), model.g_a),
