@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -144,11 +145,9 @@ def _half(lowering: Lowering, graph: str, name: str, mask: str) -> str:
 
     def columns(parity: int) -> str:
         end, axis = emit.int64([parity + 1]), emit.int64([0])
-        taken = emit.add(graph, "Slice", [apart(), emit.int64([parity]), end, axis], kind)
+        apart = lowering.once(("columns apart", name, graph), turned)
+        taken = emit.add(graph, "Slice", [apart, emit.int64([parity]), end, axis], kind)
         return emit.add(graph, "Squeeze", [taken, axis], kind)
-
-    def apart() -> str:
-        return lowering.once(("columns apart", name, graph), turned)
 
     def turned() -> str:
         pairs = emit.add(graph, "Reshape", [name, emit.int64([0, 0, 0, -1, 2])], kind)  # 0: as it is
@@ -158,7 +157,9 @@ def _half(lowering: Lowering, graph: str, name: str, mask: str) -> str:
         limits = [emit.int64([value]) for value in (0, 2**31 - 1, 3, 2)]
         return emit.add(graph, "Slice", [lowering.mask(mask), *limits], BOOL)
 
-    even, odd = (lowering.once(("columns", name, str(parity), graph), lambda p=parity: columns(p)) for parity in (0, 1))
+    even, odd = (
+        lowering.once(("columns", name, str(parity), graph), functools.partial(columns, parity)) for parity in (0, 1)
+    )
     kept = lowering.once(("even columns kept", mask, graph), is_even)
     return emit.add(graph, "Where", [kept, even, odd], kind)
 

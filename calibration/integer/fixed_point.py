@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -115,7 +116,7 @@ class FixedPoint:
             raise CalibrationError(f"graph {graph}: a grid is too wide for fractions of {bits} bits")
         exact = self.limited(name, LARGEST_EXACT, graph)  # what lies beyond saturates all the same
         multiplier = self.emit.constant((1 / steps).astype(np.float32))
-        axis = {} if grid.axis is None else {"axis": grid.axis}
+        axis: dict[str, Any] = {} if grid.axis is None else {"axis": grid.axis}
         scaled = self.emit.add(graph, "DequantizeLinear", [exact, multiplier], FLOAT, **axis)
         return self.emit.add(
             graph,

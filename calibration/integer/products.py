@@ -61,7 +61,7 @@ def product_fixed(lowering: Lowering, node: Node, name: str, bits: int) -> str:
     if shares is not None:
         return _shared_fixed(lowering, node, shares, bits)
     made = lowering.once(("product", name), lambda: _product(lowering, node))
-    own = product_bits(lowering, node)
+    own = _factor_grids(lowering, node)[1]
     shift = lowering.scaled_up if bits >= own else lowering.shifted_down
     return shift(made, abs(bits - own), node.graph)
 

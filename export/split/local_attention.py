@@ -82,7 +82,7 @@ def cells_inside() -> Tensor:
     rooms = torch.cartesian_prod(*[torch.arange(_ROOMS)] * 4)  # the last varies fastest, as in WindowGeometry
     above, below, left, right = rooms.T[..., None]
     rows, columns = torch.tensor([_CELLS[p] for p in CELL_ORDER]).T
-    inside = (rows >= -above) & (rows <= below) & (columns >= -left) & (columns <= right)
+    inside: Tensor = (rows >= -above) & (rows <= below) & (columns >= -left) & (columns <= right)
     return inside.to(torch.float64)
 
 
@@ -99,7 +99,7 @@ class PackedLocalContext(nn.Module):
         self.channels = source.channels
         self.depth = depth = source.channels // LOCAL_HEADS
         self.norm1, self.norm2 = source.norm1, source.norm2
-        self.fc1, self.fc2 = _pointwise(source.mlp.fc1), _pointwise(source.mlp.fc2)
+        self.fc1, self.fc2 = (_pointwise(layer.weight, layer.bias) for layer in (source.mlp.fc1, source.mlp.fc2))
         with torch.no_grad():
             weight, bias = _by_head(source.qkv_proj.weight), _by_head(source.qkv_proj.bias)
             weight[0] *= depth**-0.5
@@ -110,9 +110,9 @@ class PackedLocalContext(nn.Module):
             # An extra output per head: logit of the constant query with this token as key.
             query_weight = torch.einsum("hd,hdc->hc", empty_q, weight[1])
             query_bias = (empty_q * bias[1]).sum(-1)
-            self.projection = nn.Conv2d(source.channels, 3 * source.channels + LOCAL_HEADS, 1)
-            self.projection.weight.copy_(torch.cat([weight.flatten(0, 2), query_weight])[..., None, None])
-            self.projection.bias.copy_(torch.cat([bias.flatten(), query_bias]))
+            self.projection = _pointwise(
+                torch.cat([weight.flatten(0, 2), query_weight]), torch.cat([bias.flatten(), query_bias])
+            )
             position = source.position_bias()[:, CELL_ORDER][:, :, CELL_ORDER]  # [heads, 25, 25]
             odd = len(ODD)
             self._constant("bias_odd", position[:, :odd, :odd, None])
@@ -201,10 +201,8 @@ def _fusion(source: LocalContext, empty_v: Tensor) -> nn.Conv2d:
     empty = torch.einsum("ohdc,hd->ohc", weight, empty_v.double())
     joined = torch.cat([weight.transpose(2, 3).flatten(1), empty.flatten(1)], dim=1)
     assert source.fusion.bias is not None
-    layer = nn.Conv2d(joined.shape[1], source.proj.out_features, 1)
-    layer.weight.copy_((source.proj.weight.double() @ joined)[..., None, None])
-    layer.bias.copy_(source.proj.weight.double() @ source.fusion.bias.double() + source.proj.bias.double())
-    return layer
+    proj = source.proj.weight.double()
+    return _pointwise(proj @ joined, proj @ source.fusion.bias.double() + source.proj.bias.double())
 
 
 def _normalised(values: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -213,12 +211,11 @@ def _normalised(values: Tensor, norm: nn.LayerNorm) -> Tensor:
     return tokens.T.reshape(values.shape)
 
 
-def _pointwise(source: nn.Linear) -> nn.Conv2d:
-    """Return a linear layer as a convolution."""
-    layer = nn.Conv2d(source.in_features, source.out_features, 1)
-    with torch.no_grad():
-        layer.weight.copy_(source.weight[..., None, None])
-        layer.bias.copy_(source.bias)
+def _pointwise(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """Return a linear layer, of a weight [out, in], as a convolution in float32."""
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+    layer.weight = nn.Parameter(weight.detach().float()[..., None, None].clone(), requires_grad=False)
+    layer.bias = nn.Parameter(bias.detach().float().clone(), requires_grad=False)
     return layer
 
 
