@@ -216,11 +216,12 @@ TABLES = {  # the files themselves hold the time of day
 # Compressed graphs
 
 
-def pack_graph(folder, data):
-    """Put a compressed file in the place of the first graph, with a SHA-256 that fits."""
-    path = folder / "onnx" / "g_a.onnx.gz"
+def pack_graph(folder, data, name="g_a"):
+    """Put a compressed file in the place of a graph, with a SHA-256 that fits."""
+    path = folder / "onnx" / f"{name}.onnx.gz"
     path.write_bytes(data)
-    edit(folder, lambda value: value["graphs"][0].update(path="onnx/g_a.onnx.gz", sha256=sha256_of(path)))
+    entry = {"path": f"onnx/{name}.onnx.gz", "sha256": sha256_of(path)}
+    edit(folder, lambda value: next(graph for graph in value["graphs"] if graph["name"] == name).update(entry))
 
 
 def naming(data, size):
