@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlic.export.compression import compress_bundle
 from mlic.runtime import Codec, Metadata
-from mlic.runtime.bundle import Bundle
 from mlic.runtime.gzip_file import packed
 from mlic.runtime.manifest import Tiling
 from mlic.runtime.metadata import Source
@@ -25,7 +23,7 @@ METADATA = Metadata(b"a profile", exif("<"), b"<tiff:Orientation>6</tiff:Orienta
 
 
 def write_seeds(folder: Path) -> None:
-    """Write ``bundle``, ``corpus`` of its files, ``parts`` of bundles, ``packed``, ``integer`` and its corpus."""
+    """Write ``bundle``, ``corpus`` of its files, ``parts`` of bundles, ``integer`` and its corpus."""
     bundle = build_tiny_bundle(folder / "bundle", tiling=Tiling(16, 16))
     codec = Codec.load(bundle, "onnxruntime", threads=1, latent_pixels=LATENT_PIXELS)
     corpus = folder / "corpus"
@@ -46,7 +44,6 @@ def write_seeds(folder: Path) -> None:
     graph = (bundle / "onnx" / "step_03.onnx").read_bytes()
     (parts / "step_03.onnx.gz").write_bytes(packed(graph))
     (parts / "step_03.deflated").write_bytes(packed(graph)[10:-8])
-    compress_bundle(Bundle.open(bundle), folder / "packed", overwrite=True)
     integer = build_integer_bundle(folder / "integer", tiling=Tiling(16, 16))
     codec = Codec.load(integer, "onnxruntime", threads=1, latent_pixels=LATENT_PIXELS)
     corpus = folder / "integer-corpus"
