@@ -106,7 +106,7 @@ fuzz-python: $(READY)
 	test -d build/fuzz-python/integer || $(BIN)/python -m tests.native.seeds build/fuzz-python
 	OMP_NUM_THREADS=1 $(BIN)/python -m mlic.tools.fuzz build/fuzz-python --seconds $(FUZZ_SECONDS)
 	if $(BIN)/python -c "import atheris" 2>/dev/null; then \
-	  for target in container ans escapes syndrome manifest tables decode integer; do \
+	  for target in container ans escapes syndrome manifest tables packed decode integer; do \
 	    OMP_NUM_THREADS=1 $(BIN)/python -m mlic.tools.fuzz build/fuzz-python --targets $$target --engine atheris \
 	      --seconds $(FUZZ_SECONDS) || exit 1; \
 	  done; \

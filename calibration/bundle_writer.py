@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from mlic.calibration.observe import observe
 from mlic.calibration.quantize import FORMS, Form
 from mlic.calibration.ranges import METHODS
 from mlic.calibration.sensitivity import Budget, Sensitivity, Transform, choose, measure_layers, num_choices
+from mlic.export.compression import copy_file, copy_graph, store_graph
 from mlic.export.new_folder import new_bundle_folder
 from mlic.export.weights import store_compactly_where_exact
 from mlic.runtime.arrays import Float32Array, UInt8Array
@@ -59,6 +59,7 @@ def calibrate_bundle(
     overwrite: bool = False,
     threads: int = 1,
     progress: Callable[[str], None] = lambda _: None,
+    compress: bool = False,
 ) -> Calibration:
     """Write an int8 bundle.
 
@@ -73,6 +74,7 @@ def calibrate_bundle(
         overwrite: replace ``output`` if it is a bundle.
         threads: of the engine.
         progress: called with a few words as each stage begins, ``num_stages`` times at most.
+        compress: store graphs as ``.onnx.gz``; without it all are plain, whatever the bundle's are.
 
     Raises:
         CalibrationError: the bundle is not in float32, the method is unknown, or no layer keeps the budget.
@@ -111,7 +113,8 @@ def calibrate_bundle(
         if not any(one.chosen for form in FORMS for one in layers[form]):
             hint = "it has none that is worth it" if budget is None else "none keeps the limits: allow more loss"
             raise CalibrationError(f"bundle {bundle.manifest.name}: no layer would run in 8 bits; {hint}")
-        manifest = _write(bundle, work, quantized, name or output.resolve().name, _provenance(method, pictures, budget))
+        name = name or output.resolve().name
+        manifest = _write(bundle, work, quantized, name, _provenance(method, pictures, budget), compress)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
         Bundle.open(work)
     return Calibration(output, manifest, size, layers, effects)
@@ -127,7 +130,7 @@ def num_stages(bundle: Bundle, budget: Budget | None) -> int:
 
 
 def _float_model(bundle: Bundle, graph: str) -> onnx.ModelProto:
-    return restore_weights(onnx.load(bundle.path_of(bundle.manifest.graphs[graph])))
+    return restore_weights(onnx.load_from_string(bundle.read_graph(bundle.manifest.graphs[graph])))
 
 
 def _candidates(graph: str, model: onnx.ModelProto) -> list[Layer]:
@@ -196,18 +199,18 @@ def _write(
     quantized: dict[Form, dict[str, onnx.ModelProto]],
     name: str,
     provenance: dict[str, Any],
+    compress: bool,
 ) -> Manifest:
     """Fill a folder: the bundle's other files as they are, the transforms in both forms, the manifest."""
     manifest = bundle.manifest
-    (folder / "onnx").mkdir()
     files = dict(manifest.graphs)
     for graph, file in manifest.graphs.items():
         if graph in TRANSFORMS:
-            plain = _store(folder, f"onnx/{graph}.onnx", quantized["unsigned"][graph])
-            symmetric = _store(folder, f"onnx/{graph}.symmetric.onnx", quantized["symmetric"][graph])
+            plain = _store(folder, f"onnx/{graph}.onnx", quantized["unsigned"][graph], compress)
+            symmetric = _store(folder, f"onnx/{graph}.symmetric.onnx", quantized["symmetric"][graph], compress)
             files[graph] = GraphFile(file.spec, plain.path, plain.sha256, "int8", symmetric, file.tiling)
         else:
-            copy_file(bundle, folder, file.path)
+            files[graph] = copy_graph(bundle, folder, file, compress)
     copy_file(bundle, folder, manifest.tables_path)
     if manifest.certificate is not None:
         copy_file(bundle, folder, manifest.certificate.path)
@@ -218,18 +221,9 @@ def _write(
     return result
 
 
-def _store(folder: Path, path: str, model: onnx.ModelProto) -> GraphForm:
+def _store(folder: Path, path: str, model: onnx.ModelProto, compress: bool) -> GraphForm:
     stored = onnx.ModelProto()
     stored.CopyFrom(model)
     store_compactly_where_exact(stored)
     onnx.checker.check_model(stored)
-    data = stored.SerializeToString(deterministic=True)
-    (folder / path).write_bytes(data)
-    return GraphForm(path, hashlib.sha256(data).hexdigest())
-
-
-def copy_file(bundle: Bundle, folder: Path, path: str) -> None:
-    """Copy a file of a bundle, named relative to it, into another folder."""
-    target = folder / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(bundle.folder / path, target)
+    return store_graph(folder, path, stored.SerializeToString(deterministic=True), compress)

@@ -78,7 +78,7 @@ class Judge:
         self._frames = [Frame.around(pixels.shape[0], pixels.shape[1], padding) for pixels in pictures]
         self.x = [x_from_pixels(*both, padding) for both in zip(pictures, self._frames, strict=True)]
         self.y_hat, self._bits = self._latents()
-        float_g_s = onnx.load(bundle.path_of(bundle.manifest.graphs["g_s"]))
+        float_g_s = onnx.load_from_string(bundle.read_graph(bundle.manifest.graphs["g_s"]))
         self._synthesis = session(float_g_s, threads)
         self.before = Quality(self._psnr(self.y_hat, self._synthesis), self._bits)
 

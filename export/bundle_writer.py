@@ -14,6 +14,7 @@ import onnx
 import torch
 
 from mlic.export.checkpoints import Checkpoint
+from mlic.export.compression import store_graph
 from mlic.export.identity import model_id
 from mlic.export.new_folder import new_bundle_folder
 from mlic.export.shuffle import shuffles_as_transpositions
@@ -62,6 +63,7 @@ def export_bundle(
     progress: Callable[[str, str], None] = lambda stage, graph: None,
     threads: int | None = None,
     sizes: SizeRange = DEFAULT_SIZES,
+    compress: bool = False,
 ) -> Export:
     """Write a bundle.
 
@@ -75,6 +77,7 @@ def export_bundle(
         progress: called with ``trace`` or ``check`` and a graph's name before each.
         threads: of the engine that checks the graphs.
         sizes: of pictures that engines built from the bundle are for.
+        compress: store graphs as ``.onnx.gz``.
 
     Returns:
         What was written; every graph was compared with PyTorch.
@@ -84,7 +87,8 @@ def export_bundle(
     """
     split = checkpoint.architecture.split(checkpoint.model)
     with new_bundle_folder(output, overwrite) as work:
-        manifest = _write(checkpoint, split, work, engine, name or output.resolve().name, fill, progress, sizes)
+        name = name or output.resolve().name
+        manifest = _write(checkpoint, split, work, engine, name, fill, progress, sizes, compress)
         bundle, backend = Bundle.open(work), open_backend("onnxruntime", threads)
         checks = verify(
             split,
@@ -107,8 +111,8 @@ def _write(
     fill: Literal["zeros", "edge"],
     progress: Callable[[str, str], None],
     sizes: SizeRange,
+    compress: bool,
 ) -> Manifest:
-    (folder / "onnx").mkdir()
     files = {}
     for subgraph in split.subgraphs:
         spec = subgraph.spec
@@ -121,10 +125,8 @@ def _write(
             shuffles_as_transpositions(model)
         store_compactly_where_exact(model)
         onnx.checker.check_model(model)
-        path = f"onnx/{spec.name}.onnx"
-        data = model.SerializeToString(deterministic=True)
-        (folder / path).write_bytes(data)
-        files[spec.name] = GraphFile(spec, path, hashlib.sha256(data).hexdigest(), precision)
+        form = store_graph(folder, f"onnx/{spec.name}.onnx", model.SerializeToString(deterministic=True), compress)
+        files[spec.name] = GraphFile(spec, form.path, form.sha256, precision)
     for graph, tiling in _tilings(split).items():
         files[graph] = replace(files[graph], tiling=tiling)
     tables = model_tables(checkpoint)

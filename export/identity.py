@@ -37,10 +37,11 @@ def model_id(checkpoint: Checkpoint, tables: dict[str, Array], steps: tuple[Step
 def integer_model_id(graphs: Mapping[str, str], tables: Mapping[str, Array], steps: Sequence[StepSpec]) -> bytes:
     """Return the 8 bytes of an integer bundle, which differ wherever a single integer of its entropy path may.
 
-    They cover the files of the entropy path byte by byte, the tables and the step table; not the transforms.
+    They cover the ONNX files of the entropy path byte by byte, the tables and the step table; not the transforms.
 
     Args:
-        graphs: SHA-256 of the files of ``h_s``, the steps and ``finish``, lower-case hex, by graph.
+        graphs: SHA-256 of the ONNX files of ``h_s``, the steps and ``finish``, before they are compressed, lower-case
+            hex, by graph.
         tables: arrays of ``tables.npz``, by name.
         steps: in coding order.
     """

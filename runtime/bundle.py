@@ -12,7 +12,8 @@ from mlic.runtime.bundle_files import check_graph_files, read_limited
 from mlic.runtime.certificate import MAX_BYTES, Certificate, certificate_from_json
 from mlic.runtime.entropy_model import EntropyModel
 from mlic.runtime.errors import BundleError, listed, one_line
-from mlic.runtime.manifest import GraphFile, Manifest
+from mlic.runtime.graph_bytes import read_graph
+from mlic.runtime.manifest import GraphFile, GraphForm, Manifest
 from mlic.runtime.manifest_json import manifest_from_json
 from mlic.runtime.npz import arrays_from_npz
 from mlic.runtime.wiring import wiring_problems
@@ -45,8 +46,9 @@ class Bundle:
 
         Args:
             path: the folder.
-            verify_hashes: read every byte of the graphs, to compare their SHA-256 and to see that they refer to no
-                other files; False only for a folder of one's own. Those of tables and certificate are always compared.
+            verify_hashes: read every byte of the graphs, to compare their SHA-256 and to see that plain ones refer to
+                no other files; False only for a folder of one's own. Compressed graphs are looked at when they are
+                unpacked, and hashes of tables and certificate compared, in any case.
 
         Raises:
             BundleError: files are missing, damaged or outside the folder, the manifest or the tables are
@@ -70,6 +72,18 @@ class Bundle:
     def path_of(self, graph: GraphFile) -> Path:
         """Return where a graph's file lies: that of its plain form, from which engines find the other."""
         return self.folder / graph.path
+
+    def read_graph(self, graph: GraphFile, form: GraphForm | None = None) -> bytes:
+        """Return the ONNX file of a graph, unpacked if it lies compressed in the bundle.
+
+        Args:
+            graph: its entry in the manifest.
+            form: one of ``graph.forms``; default: the plain one.
+
+        Raises:
+            BundleError: the file cannot be read or unpacked.
+        """
+        return read_graph(self.folder / (form or graph.forms[0]).path, graph.spec.name)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mlic.runtime.errors import BundleError, listed
+from mlic.runtime.external_data import ExternalData
+from mlic.runtime.gzip_file import FREE_BYTES, MAX_RATIO, most_unpacked, unpacked_size
 
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what protobuf, hence ONNX, can hold
 MAX_ALL_BYTES = 1 << 33  # of all graphs together; full-size models have 0.4 GB
+# Both hold for plain files, for compressed ones, and for what those unpack to.
+
+SUFFIX, PACKED_SUFFIX = ".onnx", ".onnx.gz"
 
 _BLOCK = 1 << 20
-# An initialiser outside the file has an entry whose key, field 1 of 8 bytes, is `location`. Both numbers may be written
-# in more bytes than they need. ONNX Runtime before 1.24 opens any path that it is given there.
-_LOCATION = b"location"
-_EXTERNAL = re.compile(
-    rb"(?:\x0a|\x8a[\x80-\xff]{0,8}[\x00-\x7f])(?:\x08|\x88[\x80-\xff]{0,8}[\x00-\x7f])" + _LOCATION, re.DOTALL
-)
-_OVERLAP = 32  # bytes that the end of a block shares with the next, more than the expression matches
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -78,39 +75,74 @@ def require_inside(where: str, folder: Path, paths: Iterable[str]) -> None:
 def check_graph_files(where: str, folder: Path, files: Sequence[tuple[str, str]], every_byte: bool) -> None:
     """Check that all graphs are there, within limits, unchanged, and complete in themselves.
 
+    Nothing is unpacked: what compressed graphs unpack to is bounded by what they name. They are looked at when they are
+    opened (``graph_bytes.py``).
+
     Args:
         where: the bundle's name, for errors.
         folder: of the bundle.
         files: path and SHA-256 of each.
-        every_byte: read them: compare hashes, and look for data outside the file.
+        every_byte: read them: compare hashes, and look for data outside plain files.
 
     Raises:
         BundleError: problems of one kind are listed together.
     """
     paths = list(dict.fromkeys(path for path, _ in files))  # each file is read once, however often it is named
     require_inside(where, folder, paths)
-    if other := [path for path in paths if not path.endswith(".onnx")]:
+    if other := [path for path in paths if not path.endswith((SUFFIX, PACKED_SUFFIX))]:
         # Engines take the suffix for the format; others than ONNX are not what this file has checked.
-        raise BundleError(f"{where}: graphs have to be files .onnx: {listed(other, ', ')}")
+        raise BundleError(f"{where}: graphs have to be files {SUFFIX} or {PACKED_SUFFIX}: {listed(other, ', ')}")
     sizes = {path: _size_of(folder / path) for path in paths}
     if missing := [path for path, size in sizes.items() if size is None]:
         raise BundleError(f"{where}: missing {listed(missing, ', ')}")
-    known = [size for size in sizes.values() if size is not None]
-    if max(known) > MAX_GRAPH_BYTES or sum(known) > MAX_ALL_BYTES:
-        raise BundleError(
-            f"{where}: graphs of {max(known)} bytes, {sum(known)} in all; the limits are {MAX_GRAPH_BYTES} and "
-            f"{MAX_ALL_BYTES}"
-        )
-    if not every_byte:
-        return
+    found = {path: size for path, size in sizes.items() if size is not None}
+    _require_small(where, found)
     try:
-        found = {path: _digest(folder / path) for path in paths}
+        if every_byte:
+            _require_sound(where, folder, files, found)
+        _require_small_unpacked(where, folder, found)
     except OSError as error:
         raise BundleError(f"{where}: cannot read {error.filename}: {error.strerror}") from error
-    if changed := [path for path, sha256 in files if found[path][0] != sha256]:
+
+
+def _require_small(where: str, sizes: Mapping[str, int]) -> None:
+    largest, total = max(sizes.values()), sum(sizes.values())
+    if largest > MAX_GRAPH_BYTES or total > MAX_ALL_BYTES:
+        raise BundleError(
+            f"{where}: graphs of {largest} bytes, {total} in all; the limits are {MAX_GRAPH_BYTES} and {MAX_ALL_BYTES}"
+        )
+
+
+def _require_sound(where: str, folder: Path, files: Sequence[tuple[str, str]], paths: Iterable[str]) -> None:
+    external = {path: ExternalData() if path.endswith(SUFFIX) else None for path in paths}
+    found = {path: _digest(folder / path, looking) for path, looking in external.items()}
+    if changed := [path for path, sha256 in files if found[path] != sha256]:
         raise BundleError(f"{where}: SHA-256 differs from the manifest's: {listed(changed, ', ')}")
-    if referring := [path for path, (_, external) in found.items() if external]:
+    if referring := [path for path, looking in external.items() if looking and looking.found]:
         raise BundleError(f"{where}: graphs keep weights in other files: {listed(referring, ', ')}")
+
+
+def _require_small_unpacked(where: str, folder: Path, sizes: Mapping[str, int]) -> None:
+    """Check what compressed graphs say that they unpack to, one by one and all together."""
+    packed = [path for path in sizes if path.endswith(PACKED_SUFFIX)]
+    if not packed:
+        return
+    named: dict[str, int | None] = {}
+    for path in packed:
+        with open_regular(folder / path) as file:
+            named[path] = unpacked_size(file)
+    if other := [path for path, size in named.items() if size is None]:
+        raise BundleError(f"{where}: no gzip files: {listed(other, ', ')}")
+    unpacked = {path: size for path, size in named.items() if size is not None}
+    _require_small(where, {**sizes, **unpacked})
+    large = [path for path, size in unpacked.items() if size > most_unpacked(sizes[path])]
+    if not large and sum(unpacked.values()) > most_unpacked(sum(sizes[path] for path in packed)):
+        large = packed
+    if large:
+        raise BundleError(
+            f"{where}: graphs unpack to more than {FREE_BYTES} bytes + {MAX_RATIO} times their own: "
+            f"{listed(large, ', ')}"
+        )
 
 
 def sha256_of(path: Path) -> str:
@@ -119,19 +151,18 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    return _digest(path)[0]
+    return _digest(path)
 
 
-def _digest(path: Path) -> tuple[str, bool]:
-    """Return a file's SHA-256, and whether it may be an ONNX file that keeps data elsewhere."""
-    digest, external, tail = hashlib.sha256(), False, b""
+def _digest(path: Path, external: ExternalData | None = None) -> str:
+    """Return a file's SHA-256, and give ``external`` its blocks."""
+    digest = hashlib.sha256()
     with open_regular(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
-            window = tail + block
-            external = external or (_LOCATION in window and _EXTERNAL.search(window) is not None)
-            tail = window[-_OVERLAP:]
-    return digest.hexdigest(), external
+            if external is not None:
+                external.add(block)
+    return digest.hexdigest()
 
 
 def _is_inside(folder: Path, path: str) -> bool:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from mlic.export.compression import compress_bundle
+from mlic.runtime.bundle import Bundle
 from mlic.runtime.codec import Codec
 from tests.commands import run
 from tests.integer_bundle import build_integer_bundle
@@ -32,6 +34,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def packed_folder(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature bundle with compressed graphs."""
+    return compress_bundle(Bundle.open(bundle_folder), tmp_path_factory.mktemp("bundle") / "packed").folder
 
 
 @pytest.fixture(scope="session")

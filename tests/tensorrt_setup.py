@@ -14,6 +14,7 @@ from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from mlic.runtime.backends.tensorrt import TensorRtBackend
 from mlic.runtime.backends.tensorrt_flavour import Flavour
 from mlic.runtime.bundle import Bundle
+from mlic.runtime.graph_bytes import read_graph
 from mlic.runtime.manifest import GraphFile
 from tests.fake_device import FakeDevice
 from tests.fake_tensorrt import MAGIC, fake_flavour
@@ -23,7 +24,7 @@ HEIGHT, WIDTH = 128, 192
 
 def plan_of(path: Path, graph: GraphFile, flavour: Flavour, device: str) -> bytes:
     assert device == FakeDevice.name
-    return MAGIC + path.read_bytes()
+    return MAGIC + read_graph(path, graph.spec.name)
 
 
 class Setup:

@@ -115,7 +115,7 @@ def test_wheel_is_the_four_packages_and_its_metadata(built: Built):
     info = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
     assert set(contents(built.wheel)) == packed | {f"{NAME}.dist-info/{name}" for name in info}
     suffixes = {Path(name).suffix for name in packed}
-    assert suffixes == {".py", ".typed", ".json", ".npz", ".onnx", ".html", ".mjs"}
+    assert suffixes == {".py", ".typed", ".json", ".npz", ".gz", ".html", ".mjs"}
     for quality in ("low", "medium", "high"):
         assert f"mlic/runtime/models/mlicpp-n64-m192-{quality}/manifest.json" in packed
 

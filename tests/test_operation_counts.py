@@ -17,6 +17,8 @@ import pytest
 import mlic.runtime
 from mlic.runtime import Codec
 from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.manifest import GraphFile
 from mlic.runtime.shipped import shipped_bundle
 
 STEPS = 12
@@ -85,9 +87,11 @@ def test_bytes_that_the_steps_exchange_for_each_position_of_the_latent(counted):
 
 
 def test_nodes_of_the_graphs():
-    def computing(path: Path) -> int:
+    bundle = Bundle.open(shipped_bundle())
+
+    def computing(file: GraphFile) -> int:
         """Count the nodes that remain once constants are folded."""
-        graph = onnx.load(path).graph
+        graph = onnx.load_from_string(bundle.read_graph(file)).graph
         constant = {tensor.name for tensor in graph.initializer}
         count = 0
         for node in graph.node:
@@ -97,8 +101,7 @@ def test_nodes_of_the_graphs():
                 count += 1
         return count
 
-    folder = shipped_bundle() / "onnx"
-    counts = {path.stem: computing(path) for path in folder.glob("*.onnx")}
+    counts = {name: computing(file) for name, file in bundle.manifest.graphs.items()}
     later_steps = {kind: [counts[f"step_{n:02}"] for n in range(2 + kind, STEPS, 2)] for kind in (0, 1)}
     assert max(later_steps[0]) <= 64
     assert max(later_steps[1]) <= 142

@@ -26,7 +26,7 @@ from mlic.tools.calibration_report import GRAPHS, int8_share, layer_rows, layer_
 from mlic.tools.chain_calibration import Chain, ChainArithmetic, chain_json, chain_text, run_chain_calibration
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.extras import install_command
-from mlic.tools.run_options import FLAG, Json, Quiet
+from mlic.tools.run_options import FLAG, Compress, Json, Quiet
 
 if TYPE_CHECKING:
     from mlic.calibration.bundle_writer import Calibration
@@ -74,6 +74,7 @@ def calibrate(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the bundle; default: the folder's.", show_default=False)
     ] = None,
+    compress: Compress = False,
     force: Annotated[
         bool, typer.Option("--force", "-f", metavar=FLAG, help="Replace the bundle, if there is one.")
     ] = False,
@@ -88,7 +89,9 @@ def calibrate(
         if chain is ChainArithmetic.integer:
             _refuse(context, "max_psnr_loss", "max_rate_increase", "all_layers", "ranges", "plot")
             start = time.perf_counter()
-            lowered = run_chain_calibration(bundle, images, output, pictures, crop, name, force, threads, quiet)
+            lowered = run_chain_calibration(
+                bundle, images, output, pictures, crop, name, force, threads, quiet, compress
+            )
             seconds = time.perf_counter() - start
             if as_json:
                 print_json(_summary(output, lowered, seconds) | chain_json(lowered))
@@ -110,6 +113,7 @@ def calibrate(
             force,
             threads,
             quiet,
+            compress,
         )
         seconds = time.perf_counter() - start
         if plot is not None:
@@ -154,6 +158,7 @@ def run_calibration(
     force: bool = False,
     threads: int | None = None,
     quiet: bool = False,
+    compress: bool = False,
 ) -> Calibration:
     """Calibrate with a progress bar.
 
@@ -169,6 +174,7 @@ def run_calibration(
         force: replace a bundle.
         threads: default: as many as the process may use.
         quiet: no bar.
+        compress: store graphs as ``.onnx.gz``.
 
     Returns:
         What was written.
@@ -202,6 +208,7 @@ def run_calibration(
             force,
             threads or usable_cpus(),
             begin,
+            compress,
         )
 
 

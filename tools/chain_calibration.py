@@ -46,6 +46,7 @@ def run_chain_calibration(
     force: bool = False,
     threads: int | None = None,
     quiet: bool = False,
+    compress: bool = False,
 ) -> ChainCalibration:
     """Give a bundle an integer chain, with a progress bar.
 
@@ -59,6 +60,7 @@ def run_chain_calibration(
         force: replace a bundle.
         threads: default: as many as the process may use.
         quiet: no bar.
+        compress: store graphs as ``.onnx.gz``.
 
     Raises:
         MlicError: what is missing, or what went wrong.
@@ -76,7 +78,9 @@ def run_chain_calibration(
     require_new(output, force, [bundle, *images])
     crops = crops_of(photo_files(images), pictures, crop)
     with progress_bar(len(STAGES), quiet) as begin:
-        return calibrate_chain(Bundle.open(bundle), crops, output, name, force, threads or usable_cpus(), begin)
+        return calibrate_chain(
+            Bundle.open(bundle), crops, output, name, force, threads or usable_cpus(), begin, compress
+        )
 
 
 def chain_json(result: ChainCalibration) -> dict[str, Any]:

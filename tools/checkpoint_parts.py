@@ -117,7 +117,8 @@ def _packed(name: str, values: Array) -> dict[str, Array]:
 def _initializers(bundle: Bundle) -> Iterator[tuple[str, str, Array]]:
     """Yield graph, name and values of all weights of a bundle, as they are once engines have unpacked them."""
     for graph, file in bundle.manifest.graphs.items():
-        found = {i.name: numpy_helper.to_array(i) for i in onnx.load(bundle.path_of(file)).graph.initializer}
+        model = onnx.load_from_string(bundle.read_graph(file))
+        found = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
         for name, values in found.items():
             if name.endswith("_int8"):
                 base = name.removesuffix("_int8")

@@ -21,7 +21,7 @@ from mlic.tools.calibration_report import layer_table
 from mlic.tools.chain_calibration import Chain, ChainArithmetic, chain_json, chain_text, run_chain_calibration
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.extras import install_command
-from mlic.tools.run_options import FLAG, Json, Quiet
+from mlic.tools.run_options import FLAG, Compress, Json, Quiet
 
 if TYPE_CHECKING:
     from mlic.calibration.bundle_writer import Calibration
@@ -134,6 +134,7 @@ def export(
     padding: Annotated[
         Fill, typer.Option(help="What encoders put around a picture; zeros is what the official scripts do.")
     ] = Fill.zeros,
+    compress: Compress = False,
     force: Annotated[
         bool, typer.Option("--force", "-f", metavar=FLAG, help="Replace the bundle, if there is one.")
     ] = False,
@@ -169,7 +170,7 @@ def export(
         if (limits is not None or chain is ChainArithmetic.integer) != bool(images):
             raise MlicError("--engine int8 and --chain integer need --calibrate PHOTOS, and nothing else does")
         require_new(output, force, [checkpoint])
-        calibrating = _Calibrating(output, images, limits, chain, name, force) if images else None
+        calibrating = _Calibrating(output, images, limits, chain, name, force, compress) if images else None
         if threads:
             torch.set_num_threads(threads)
         loaded = load_checkpoint(checkpoint, arch.value)
@@ -187,6 +188,7 @@ def export(
                     lambda stage, graph: begin(f"{stage} {graph}"),
                     threads,
                     sizes,
+                    compress and calibrating is None,
                 )
             calibration, lowered = calibrating.run(exported, threads, quiet) if calibrating else (None, None)
         builds = []
@@ -275,6 +277,7 @@ class _Calibrating:
         chain: arithmetic of the entropy path.
         name: of the bundle.
         force: replace a bundle.
+        compress: store graphs as ``.onnx.gz``.
 
     Raises:
         MlicError: at once, if the end of it would fail: no photos, or no place for the bundle.
@@ -288,6 +291,7 @@ class _Calibrating:
         chain: ChainArithmetic,
         name: str | None,
         force: bool,
+        compress: bool,
     ) -> None:
         from mlic.calibration.images import photo_files  # noqa: PLC0415 - an extra
         from mlic.export.new_folder import require_new  # noqa: PLC0415
@@ -295,7 +299,7 @@ class _Calibrating:
         require_new(output, force, images)
         self._files = photo_files(images)
         self._output, self._name, self._force = output, name or output.resolve().name, force
-        self._limits, self._chain = limits, chain
+        self._limits, self._chain, self._compress = limits, chain, compress
 
     @contextmanager
     def float_folder(self) -> Iterator[Path]:
@@ -309,18 +313,17 @@ class _Calibrating:
     ) -> tuple[Calibration | None, ChainCalibration | None]:
         """Make the bundle of the float one: first its transforms, then its chain."""
         calibration, lowered, source = None, None, exported
+        common: dict[str, Any] = {"name": self._name, "threads": threads, "quiet": quiet}
         is_integer = self._chain is ChainArithmetic.integer
         if self._limits is not None:
             target = exported.with_name("int8") if is_integer else self._output
-            force = self._force and not is_integer
-            calibration = run_calibration(
-                source, self._files, target, self._limits, name=self._name, force=force, threads=threads, quiet=quiet
-            )
+            if not is_integer:
+                common |= {"force": self._force, "compress": self._compress}
+            calibration = run_calibration(source, self._files, target, self._limits, **common)
             source = target
         if is_integer:
-            lowered = run_chain_calibration(
-                source, self._files, self._output, name=self._name, force=self._force, threads=threads, quiet=quiet
-            )
+            common |= {"force": self._force, "compress": self._compress}
+            lowered = run_chain_calibration(source, self._files, self._output, **common)
         return calibration, lowered
 
 

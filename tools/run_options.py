@@ -145,6 +145,14 @@ RegionText = Annotated[
         show_default=False,
     ),
 ]
+Compress = Annotated[
+    bool,
+    typer.Option(
+        "--compress/--no-compress",
+        metavar=FLAG,
+        help="Store graphs as .onnx.gz: three quarters of the bytes where weights have 8 bits.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", metavar=FLAG, help="Print one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar=FLAG, help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", "-f", metavar=FLAG, help="Overwrite the output, if there is one.")]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from mlic.calibration.bundle_writer import copy_file, pictures_sha256
+from mlic.calibration.bundle_writer import pictures_sha256
 from mlic.calibration.integer.chain_builder import IntegerChain, Pieces, build
 from mlic.calibration.integer.float_chain import FloatChain
 from mlic.calibration.integer.judge import ChainEffect, judge_chain
@@ -19,6 +19,7 @@ from mlic.calibration.integer.photos import ChainRuns
 from mlic.calibration.integer.specs import specs_of
 from mlic.calibration.integer.statistics import Measured, Recorder, measure, shapes_of
 from mlic.calibration.observe import session
+from mlic.export.compression import copy_file, copy_graph, store_graph
 from mlic.export.identity import integer_model_id
 from mlic.export.new_folder import new_bundle_folder
 from mlic.runtime.arithmetic import INTEGER
@@ -93,6 +94,7 @@ def calibrate_chain(
     overwrite: bool = False,
     threads: int = 1,
     progress: Callable[[str], None] = lambda _: None,
+    compress: bool = False,
 ) -> ChainCalibration:
     """Write a bundle with an integer chain; its transforms, in whatever precision, stay as they are.
 
@@ -104,6 +106,7 @@ def calibrate_chain(
         overwrite: replace ``output`` if it is a bundle.
         threads: of the engine.
         progress: called with a few words as each stage begins, ``len(STAGES)`` times.
+        compress: store graphs as ``.onnx.gz``; without it all are plain, whatever the bundle's are.
 
     Raises:
         CalibrationError: as ``lower_chain``.
@@ -112,7 +115,7 @@ def calibrate_chain(
     with new_bundle_folder(output, overwrite) as work:
         lowered = lower_chain(bundle, pictures, threads, progress=progress)
         progress("write")
-        manifest = _write(bundle, work, lowered.models, name or output.resolve().name, pictures)
+        manifest = _write(bundle, work, lowered.models, name or output.resolve().name, pictures, compress)
         progress("certify")
         manifest = _certify(work, manifest, lowered.models)
         progress("judge")
@@ -122,22 +125,25 @@ def calibrate_chain(
 
 
 def _write(
-    bundle: Bundle, folder: Path, models: Mapping[str, onnx.ModelProto], name: str, pictures: Sequence[UInt8Array]
+    bundle: Bundle,
+    folder: Path,
+    models: Mapping[str, onnx.ModelProto],
+    name: str,
+    pictures: Sequence[UInt8Array],
+    compress: bool,
 ) -> Manifest:
     """Fill a folder with all but the certificate; the manifest is not written yet."""
     manifest = bundle.manifest
     specs = specs_of(models, manifest.steps, manifest.z_channels)
-    (folder / "onnx").mkdir()
-    files = dict(manifest.graphs)
+    files, contents = dict(manifest.graphs), {}
     for graph, file in manifest.graphs.items():
         if graph in models:
             data = models[graph].SerializeToString(deterministic=True)
-            path = f"onnx/{graph}.onnx"
-            (folder / path).write_bytes(data)
-            files[graph] = GraphFile(specs[graph], path, hashlib.sha256(data).hexdigest(), "int8")
+            contents[graph] = hashlib.sha256(data).hexdigest()  # the model's identity, however its files are stored
+            form = store_graph(folder, f"onnx/{graph}.onnx", data, compress)
+            files[graph] = GraphFile(specs[graph], form.path, form.sha256, "int8")
         else:
-            for form in file.forms:
-                copy_file(bundle, folder, form.path)
+            files[graph] = copy_graph(bundle, folder, file, compress)
     copy_file(bundle, folder, manifest.tables_path)
     with np.load(bundle.folder / manifest.tables_path, allow_pickle=False) as arrays:
         tables = {key: arrays[key] for key in arrays.files}
@@ -150,7 +156,7 @@ def _write(
             "pictures_sha256": pictures_sha256(pictures),
         },
     }
-    identity = integer_model_id({graph: files[graph].sha256 for graph in models}, tables, manifest.steps)
+    identity = integer_model_id({graph: contents[graph] for graph in models}, tables, manifest.steps)
     return replace(manifest, name=name, model_id=identity, arithmetic=INTEGER.name, graphs=files, details=details)
 
 

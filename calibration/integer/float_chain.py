@@ -70,7 +70,9 @@ class FloatChain:
         manifest = bundle.manifest
         if manifest.arithmetic != "float32-syndrome":
             raise CalibrationError(f"bundle {manifest.name}: its chain is {manifest.arithmetic}; expected a float one")
-        return cls.joined({graph: onnx.load(bundle.path_of(manifest.graphs[graph])) for graph in chain_names(manifest)})
+        return cls.joined(
+            {graph: onnx.load_from_string(bundle.read_graph(manifest.graphs[graph])) for graph in chain_names(manifest)}
+        )
 
     @classmethod
     def joined(cls, models: Mapping[str, onnx.ModelProto]) -> FloatChain:

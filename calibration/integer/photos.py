@@ -29,7 +29,9 @@ class ChainRuns:
     def __init__(self, bundle: Bundle, chain: FloatChain, pictures: Sequence[UInt8Array], threads: int) -> None:
         self._bundle, self._chain, self._threads = bundle, chain, threads
         manifest = bundle.manifest
-        g_a, h_a = (session(onnx.load(bundle.path_of(manifest.graphs[name])), threads) for name in ("g_a", "h_a"))
+        g_a, h_a = (
+            session(onnx.load_from_string(bundle.read_graph(manifest.graphs[name])), threads) for name in ("g_a", "h_a")
+        )
         self.latents: list[tuple[Array, Array]] = []  # y and z_symbols of each picture
         for pixels in pictures:
             frame = Frame.around(pixels.shape[0], pixels.shape[1], manifest.padding)
@@ -44,7 +46,7 @@ class ChainRuns:
         """Return a function for each picture that computes tensors."""
         opened = {}
         for graph in chain_names(self._bundle.manifest):
-            model = onnx.load(self._bundle.path_of(self._bundle.manifest.graphs[graph]))
+            model = onnx.load_from_string(self._bundle.read_graph(self._bundle.manifest.graphs[graph]))
             wanted = [name for name in names if self._chain.owner(name) == graph and name in self._chain.producer]
             outputs = [name.removeprefix(f"{graph}/") for name in wanted]
             opened[graph] = (session(model, self._threads, outputs), outputs, wanted)

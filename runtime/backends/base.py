@@ -51,11 +51,13 @@ class Backend(Protocol):
         """Open one graph and check that the engine granted what was asked.
 
         Args:
-            path: of the ONNX file; of a graph in two forms the plain one, see ``symmetric_form``.
+            path: of the graph's file, which ``graph_bytes.source_of`` unpacks where it is compressed; of a graph in two
+                forms the plain one, see ``symmetric_form``.
             graph: its entry in the manifest.
 
         Raises:
             BackendError: the file cannot be loaded, or names, dtypes, shapes, precision or device differ.
+            BundleError: a compressed file cannot be unpacked.
         """
 
 
@@ -127,7 +129,7 @@ class LazyGraph:
         """Return the graph, opened if it was not.
 
         Raises:
-            BackendError: as ``Backend.open``.
+            MlicError: as ``Backend.open``.
         """
         with self._lock:
             if self._opened is None:

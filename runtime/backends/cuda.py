@@ -29,6 +29,7 @@ from mlic.runtime.backends.onnxruntime import differences, first_line
 from mlic.runtime.device.array import DeviceArray
 from mlic.runtime.device.probe import device_for_engine
 from mlic.runtime.errors import BackendError
+from mlic.runtime.graph_bytes import source_of
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
 PROVIDER = "CUDAExecutionProvider"
@@ -72,11 +73,11 @@ class CudaBackend:
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph; see ``Backend.open``."""
         name = graph.spec.name
-        wanted = _provider_options(graph)
+        wanted, source = _provider_options(graph), source_of(path, graph)
         try:
             # enable_fallback=0: otherwise a failure is printed to stdout and tried again
             session = self._engine.InferenceSession(
-                str(path), self._session_options(), providers=[(PROVIDER, wanted)], enable_fallback=0
+                source, self._session_options(), providers=[(PROVIDER, wanted)], enable_fallback=0
             )
             granted = session.get_providers()
             options = session.get_provider_options().get(PROVIDER, {})

@@ -25,6 +25,7 @@ import numpy as np
 from mlic.runtime.arrays import Array, Tensors
 from mlic.runtime.backends.base import Graph, check_threads, shape_text, usable_cpus
 from mlic.runtime.errors import BackendError
+from mlic.runtime.graph_bytes import source_of
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec, parse_dim
 
 PROVIDER = "CPUExecutionProvider"
@@ -88,8 +89,9 @@ class OnnxRuntimeBackend:
 
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph; see ``Backend.open``."""
+        source = source_of(path, graph)
         try:
-            session = self.open_session(path)
+            session = self.open_session(source, graph.spec.name)
         except Exception as error:  # pybind11 exceptions without a common base
             raise BackendError(f"graph {graph.spec.name}: {first_line(error)}") from error
         if session.get_providers() != [PROVIDER]:
@@ -118,10 +120,15 @@ class OnnxRuntimeBackend:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         return options
 
-    def open_session(self, path: Path) -> Any:
-        """Return an ``InferenceSession``; its exceptions have no common base."""
+    def open_session(self, source: str | bytes, name: str) -> Any:
+        """Return an ``InferenceSession``; its exceptions have no common base.
+
+        Args:
+            source: path of the ONNX file, or its contents.
+            name: of the graph, for backends that tell sessions apart.
+        """
         # enable_fallback=0: otherwise a failure is printed to stdout and tried again
-        return self._engine.InferenceSession(str(path), self.options(), providers=[PROVIDER], enable_fallback=0)
+        return self._engine.InferenceSession(source, self.options(), providers=[PROVIDER], enable_fallback=0)
 
 
 class _Session:

@@ -18,6 +18,7 @@ import numpy as np
 from mlic.runtime.arrays import Array, Tensors
 from mlic.runtime.backends.base import Backend, Graph, check_threads, shape_text, symmetric_form, usable_cpus
 from mlic.runtime.errors import BackendError
+from mlic.runtime.graph_bytes import source_of
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
 DEVICE = "CPU"
@@ -88,8 +89,10 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,
             DYNAMIC_QUANTIZATION: 0,
         }
+        source = source_of(path, graph)
         try:
-            compiled = self._core.compile_model(str(path), DEVICE, config)
+            model = source if isinstance(source, str) else self._core.read_model(source)
+            compiled = self._core.compile_model(model, DEVICE, config)
             granted = compiled.get_property(properties.hint.inference_precision).get_type_name()
             group_size = int(compiled.get_property(DYNAMIC_QUANTIZATION))
         except Exception as error:  # pybind11 exceptions without a common base

@@ -21,6 +21,7 @@ from mlic.runtime.arrays import Array
 from mlic.runtime.backends.base import allows_tf32, shape_text, symmetric_form
 from mlic.runtime.backends.tensorrt_flavour import Flavour, logger_for, polygraphy_for
 from mlic.runtime.errors import BackendError, GraphRefusedError
+from mlic.runtime.graph_bytes import source_of
 from mlic.runtime.manifest import GraphFile, GraphSpec, SizeRange, TensorSpec
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # for the least, the usual and the largest picture
@@ -65,7 +66,7 @@ def build_plan(
 
     Args:
         flavour: what builds.
-        path: of the ONNX file; of a graph in two forms the plain one, whose other is built.
+        path: of the graph's file; of a graph in two forms the plain one, whose other is built.
         graph: its entry in the manifest.
         options: what else the plan depends on.
         timing_cache: file of kernel timings to start from and to complete; TensorRT only.
@@ -76,19 +77,20 @@ def build_plan(
     Raises:
         GraphRefusedError: nodes are not supported; all that the parser found are named.
         BackendError: the graph is not the manifest's, or could not be built.
+        BundleError: a compressed file cannot be unpacked.
     """
     polygraphy = polygraphy_for(flavour)
     from polygraphy.exception import PolygraphyException  # noqa: PLC0415 - an extra, loaded when chosen
     from polygraphy.logger import G_LOGGER  # noqa: PLC0415
 
     path, graph = symmetric_form(path, graph)
-    name, trt = graph.spec.name, flavour.module
+    name, trt, source = graph.spec.name, flavour.module, source_of(path, graph)
     # Polygraphy prints to stdout, where results go, and touches what newer versions deprecate.
     with _building, G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         errors = logger_for(flavour).errors
         errors.clear()
-        builder, network, parser = _parsed(flavour, path, name)
+        builder, network, parser = _parsed(flavour, source, path.name, name)
         _require_like(trt, network, graph.spec)
         # The network refers to these arrays until it is built.
         weights = _widened_weights(trt, network)
@@ -121,8 +123,8 @@ def build_plan(
         return plan
 
 
-def _parsed(flavour: Flavour, path: Path, name: str) -> tuple[Any, Any, Any]:
-    """Return builder, network and parser of an ONNX file."""
+def _parsed(flavour: Flavour, source: str | bytes, file: str, name: str) -> tuple[Any, Any, Any]:
+    """Return builder, network and parser of an ONNX file, given by its path or its contents."""
     trt, logger = flavour.module, logger_for(flavour)
     try:
         builder = trt.Builder(logger)
@@ -132,10 +134,10 @@ def _parsed(flavour: Flavour, path: Path, name: str) -> tuple[Any, Any, Any]:
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
+    if not (parser.parse_from_file(source) if isinstance(source, str) else parser.parse(source)):
         nodes = tuple(_refused(parser.get_error(index)) for index in range(parser.num_errors))
         told = [f"node {node} ({operator}): {reason}" if operator else reason for node, operator, reason in nodes]
-        message = f"graph {name}: {flavour.label} refuses {'; '.join(told) or path.name}"
+        message = f"graph {name}: {flavour.label} refuses {'; '.join(told) or file}"
         raise GraphRefusedError(message, tuple(node for node in nodes if node[1]))
     return builder, network, parser
 

@@ -6,8 +6,8 @@ contents' SHA-256, so nothing cut or damaged is either::
     step_03.tensorrt-rtx-1.7.1.116.any.0b5a1f0c6ad3e2f4.5c9c2e7f8a1b3d60.plan
     graph   flavour and version     device, inputs           contents
 
-*Inputs* is a hash of the SHA-256 of the ONNX file that is built from, the shapes of the profile and the options of the
-build.
+*Inputs* is a hash of the SHA-256 of the graph's file, plain or compressed, the shapes of the profile and the options of
+the build.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load_or_build(
     """Return a graph's plan: the stored one if there is a sound one, else a new one, stored if the folder allows it.
 
     Args:
-        path: of the graph's ONNX file in its bundle; ``Bundle.open`` has compared it with the manifest.
+        path: of the graph's file in its bundle; ``Bundle.open`` has compared it with the manifest.
         graph: its entry in the manifest.
         flavour: what runs it.
         device: name of the GPU that will run it; None without one, which only TensorRT-RTX can build for.
@@ -46,7 +46,7 @@ def load_or_build(
 
     Raises:
         BackendError: the graph is refused or cannot be built (``GraphRefusedError``), or there is no device.
-        BundleError: the manifest beside the graph cannot be read.
+        BundleError: the manifest beside the graph cannot be read, or a compressed graph not be unpacked.
     """
     bundle = bundle_folder(path, graph)
     options = options or options_from(read_manifest(bundle))

@@ -15,6 +15,7 @@ from mlic.calibration.judge import Effect, Judge
 from mlic.calibration.layers import restore_weights
 from mlic.calibration.quantize import FORMS
 from mlic.calibration.sensitivity import Budget
+from mlic.export.compression import compress_bundle
 from mlic.export.errors import ExportError
 from mlic.runtime import Codec
 from mlic.runtime.bundle import Bundle
@@ -240,6 +241,16 @@ def test_layers_are_judged_on_a_part_of_many_pictures_and_ranges_come_from_all(
     calibrate_bundle(quantizable, pictures, tmp_path / "b")
     every = [id(picture) for picture in pictures]
     assert judged == [every, [every[0], every[2]]]
+
+
+def test_graphs_are_compressed_or_plain_as_asked_whatever_they_were(calibration, quantizable, pictures, tmp_path):
+    packed = compress_bundle(quantizable, tmp_path / "packed")
+    options = {"name": calibration.manifest.name}
+    found = calibrate_bundle(packed, pictures, tmp_path / "plain", **options)
+    assert contents(found.path) == contents(calibration.path)
+    found = calibrate_bundle(quantizable, pictures, tmp_path / "int8", compress=True, **options)
+    compress_bundle(Bundle.open(calibration.path), tmp_path / "again")
+    assert contents(found.path) == contents(tmp_path / "again")
 
 
 @pytest.mark.parametrize("budget", [None, LARGE, Budget(0.02, 0.1), Budget(0.0, 0.0)])

@@ -8,6 +8,7 @@ from onnx import helper, numpy_helper
 from mlic.calibration.layers import default_layers, layers_of, products_per_pixel, restore_weights
 from mlic.calibration.observe import observe
 from mlic.export.weights import store_compactly_where_exact
+from mlic.runtime.bundle import Bundle
 from mlic.runtime.shipped import shipped_bundle
 from tests.calibration.graphs import body_graph, conv, graph_of, named, normal, run
 
@@ -15,6 +16,11 @@ from tests.calibration.graphs import body_graph, conv, graph_of, named, normal, 
 @pytest.fixture
 def model(rng):
     return body_graph(rng)
+
+
+def shipped(graph):
+    bundle = Bundle.open(shipped_bundle("low"))
+    return onnx.load_from_string(bundle.read_graph(bundle.manifest.graphs[graph]))
 
 
 def matrix(name, inputs, target, operator="MatMul", **attributes):
@@ -78,7 +84,7 @@ def test_products_of_activations_are_layers_with_two_inputs_and_the_name_of_the_
 
 @pytest.mark.parametrize("graph", ["g_a", "g_s"])
 def test_shipped_transforms_have_three_normalisations_and_one_last_layer(graph):
-    layers = layers_of(graph, restore_weights(onnx.load(shipped_bundle("low") / "onnx" / f"{graph}.onnx")))
+    layers = layers_of(graph, restore_weights(shipped(graph)))
     normalisations = [layer for layer in layers if layer.role == "normalisation"]
     assert len(normalisations) == 3
     assert all("gdn" in layer.title for layer in normalisations)
@@ -88,7 +94,7 @@ def test_shipped_transforms_have_three_normalisations_and_one_last_layer(graph):
 
 
 def test_default_layers_are_those_without_a_role():
-    layers = layers_of("g_s", restore_weights(onnx.load(shipped_bundle("low") / "onnx" / "g_s.onnx")))
+    layers = layers_of("g_s", restore_weights(shipped("g_s")))
     chosen = default_layers(layers)
     assert [layer for layer in layers if layer not in chosen] == [
         layer for layer in layers if layer.role in ("first", "last", "normalisation")
@@ -159,7 +165,7 @@ def test_restoring_inverts_compact_storage(storage, model, rng):
 
 
 def test_restoring_leaves_the_graph_given_as_it_was_and_its_values_too(rng):
-    stored = onnx.load(shipped_bundle("low") / "onnx" / "g_a.onnx")
+    stored = shipped("g_a")
     before = stored.SerializeToString()
     restored = restore_weights(stored)
     assert stored.SerializeToString() == before

@@ -278,7 +278,7 @@ class Model:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.graphs = {
-            graph["name"]: onnxruntime.InferenceSession(folder / graph["path"], options)
+            graph["name"]: onnxruntime.InferenceSession(contents(folder / graph["path"]), options)
             for graph in self.manifest["graphs"]
         }
 
@@ -353,6 +353,16 @@ class Model:
         values = np.clip(x_hat, np.float32(0), np.float32(1)) * np.float32(255)
         pixels = np.rint(values).astype(np.uint8).transpose(1, 2, 0)
         return Decoded(z_symbols, symbols, state["y_hat"], pixels)
+
+
+def contents(path: Path) -> bytes:
+    """Return the ONNX file of a graph."""
+    data = path.read_bytes()
+    if path.name.endswith(".onnx.gz"):
+        unpacker = zlib.decompressobj(31)
+        data = unpacker.decompress(data, int.from_bytes(data[-4:], "little") + 1)
+        refuse_if(not unpacker.eof or unpacker.unused_data != b"", "BundleError")
+    return data
 
 
 def is_all(step: dict[str, Any]) -> bool:

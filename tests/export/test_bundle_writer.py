@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import getpass
+import gzip
 import json
 import os
 import re
@@ -190,6 +191,20 @@ def test_file_written_with_half_precision_is_read_with_single(half_bundle: Path,
     data = half.encode(pixels)
     assert np.array_equal(single.decode_latent(data), half.decode_latent(data))
     assert np.abs(single.decode(data).astype(int) - half.decode(data)).max() <= 2
+
+
+def test_compressed_graphs_hold_the_same_bytes(export_again, small_bundle: SmallBundle, tmp_path: Path):
+    export = export_again(tmp_path / "b", compress=True, name=small_bundle.folder.name)
+    plain, packed = contents(small_bundle.folder), contents(tmp_path / "b")
+    unpacked = {
+        name.removesuffix(".gz"): gzip.decompress(data) if name.endswith(".gz") else data
+        for name, data in packed.items()
+    }
+    assert {name for name in plain if plain[name] != unpacked[name]} == {"manifest.json"}
+    assert [name for name in packed if name.endswith(".gz")] == [f"{name}.gz" for name in plain if name[-5:] == ".onnx"]
+    assert export.manifest.model_id == small_bundle.export.manifest.model_id
+    assert export.size_bytes < small_bundle.export.size_bytes
+    assert Codec.load(tmp_path / "b", threads=1).bundle.manifest == export.manifest
 
 
 def test_bfloat16_is_a_permission_and_keeps_pixel_shuffles_whole(

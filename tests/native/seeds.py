@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mlic.runtime import Codec, Metadata
+from mlic.runtime.gzip_file import packed
 from mlic.runtime.manifest import Tiling
 from mlic.runtime.metadata import Source
 from tests.conftest import photo
@@ -22,7 +23,7 @@ METADATA = Metadata(b"a profile", exif("<"), b"<tiff:Orientation>6</tiff:Orienta
 
 
 def write_seeds(folder: Path) -> None:
-    """Write ``bundle``, ``corpus`` of its files, ``parts`` of bundles, ``integer`` and its corpus into a folder."""
+    """Write ``bundle``, ``corpus`` of its files, ``parts`` of bundles, ``integer`` and its corpus."""
     bundle = build_tiny_bundle(folder / "bundle", tiling=Tiling(16, 16))
     codec = Codec.load(bundle, "onnxruntime", threads=1, latent_pixels=LATENT_PIXELS)
     corpus = folder / "corpus"
@@ -40,6 +41,9 @@ def write_seeds(folder: Path) -> None:
     (parts / "tables.npz").write_bytes((bundle / "tables.npz").read_bytes())
     with zipfile.ZipFile(bundle / "tables.npz") as tables:
         (parts / "scale_table.npy").write_bytes(tables.read("scale_table.npy"))
+    graph = (bundle / "onnx" / "step_03.onnx").read_bytes()
+    (parts / "step_03.onnx.gz").write_bytes(packed(graph))
+    (parts / "step_03.deflated").write_bytes(packed(graph)[10:-8])
     integer = build_integer_bundle(folder / "integer", tiling=Tiling(16, 16))
     codec = Codec.load(integer, "onnxruntime", threads=1, latent_pixels=LATENT_PIXELS)
     corpus = folder / "integer-corpus"

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from mlic.runtime import container
 from mlic.runtime.bundle import Bundle
-from mlic.runtime.bundle_files import _EXTERNAL
 from mlic.runtime.container import MAX_CHUNKS, MAX_LATENT_PIXELS, MAX_PIXELS
 from mlic.runtime.errors import BundleError, CorruptStreamError
+from mlic.runtime.external_data import has_entry
 from mlic.runtime.manifest_json import MAX_CHANNELS, MAX_MULTIPLE, MAX_SIDE
 from mlic.runtime.strict_json import MAX_DEPTH
 from tests.native.core_probe import RefusedError, files_of, status_of
@@ -165,7 +165,7 @@ def test_the_word_is_found_where_the_expression_finds_it(probe, rng):
         data = b"".join(pieces[place] for place in rng.integers(0, len(pieces), rng.integers(1, 16)))
         if rng.random() < 0.5:
             data = data[: -len(KEYS)] + b"location"
-        expected = _EXTERNAL.search(data) is not None
+        expected = has_entry(data)
         cut = int(rng.integers(0, len(data) + 1))
         assert probe.ask("external", data[:cut], data[cut:]) == [bytes([expected])], data
         seen.add(expected)

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zipfile
+import zlib
 from functools import partial
 from io import BytesIO
 
@@ -16,6 +17,7 @@ from mlic.runtime.bundle import MAX_TABLES_BYTES, MAX_UNPACKED_BYTES, Bundle
 from mlic.runtime.bundle_files import MAX_GRAPH_BYTES, sha256_of
 from mlic.runtime.container import MAX_SIDE
 from mlic.runtime.errors import MAX_LISTED, BundleError
+from mlic.runtime.gzip_file import most_unpacked, packed
 from mlic.runtime.manifest_json import MAX_CHANNELS, MAX_GRAPHS, MAX_STEPS
 from mlic.runtime.npz import MAX_MEMBERS
 
@@ -87,7 +89,7 @@ def rename_graph(folder):
 
 
 FILES = {  # what is done to the folder, and what is said then
-    "not .onnx": (rename_graph, "graphs have to be files .onnx: onnx/g_a.ort"),
+    "not .onnx": (rename_graph, "graphs have to be files .onnx or .onnx.gz: onnx/g_a.ort"),
     "sparse graph": (
         lambda folder: os.truncate(folder / "onnx" / "g_s.onnx", 1 << 42),
         rf"graphs of {1 << 42} bytes, \d+ in all; the limits are {MAX_GRAPH_BYTES} and {1 << 33}",
@@ -209,6 +211,75 @@ TABLES = {  # the files themselves hold the time of day
     "LZMA": (zipped({"a.npy": bytes(9)}, zipfile.ZIP_LZMA), "neither stored nor deflated"),
     "bzip2": (zipped({"a.npy": bytes(9)}, zipfile.ZIP_BZIP2), "neither stored nor deflated"),
     "large file": (bytes(MAX_TABLES_BYTES + 1), f"tables.npz is larger than {MAX_TABLES_BYTES} bytes"),
+}  # fmt: skip
+
+# Compressed graphs
+
+
+def pack_graph(folder, data, name="g_a"):
+    """Put a compressed file in the place of a graph, with a SHA-256 that fits."""
+    path = folder / "onnx" / f"{name}.onnx.gz"
+    path.write_bytes(data)
+    entry = {"path": f"onnx/{name}.onnx.gz", "sha256": sha256_of(path)}
+    edit(folder, lambda value: next(graph for graph in value["graphs"] if graph["name"] == name).update(entry))
+
+
+def naming(data, size):
+    """Return a gzip file that says it unpacks to something else."""
+    return data[:-4] + struct.pack("<I", size)
+
+
+PACKED_FILES = {  # made of the graph's bytes; what is said when the bundle is opened
+    "a plain file": (lambda model: model, "no gzip files: onnx/g_a.onnx.gz"),
+    "nothing": (lambda _: b"", "no gzip files: onnx/g_a.onnx.gz"),
+    "a head alone": (lambda model: packed(model)[:17], "no gzip files: onnx/g_a.onnx.gz"),
+    "zlib": (zlib.compress, "no gzip files: onnx/g_a.onnx.gz"),
+    "four gigabytes": (
+        lambda model: naming(packed(model), 0xFFFFFFFF),
+        rf"graphs of {0xFFFFFFFF} bytes, \d+ in all; the limits are {MAX_GRAPH_BYTES} and {1 << 33}",
+    ),
+    "more than it may": (
+        lambda model: naming(packed(model), most_unpacked(len(packed(model))) + 1),
+        rf"graphs unpack to more than {1 << 24} bytes \+ 16 times their own: onnx/g_a.onnx.gz",
+    ),
+    "a bomb": (lambda _: packed(bytes(1 << 25)), rf"graphs unpack to more than {1 << 24} bytes \+ 16 times their own"),
+}
+PACKED_GRAPHS = {  # likewise; what is said when the graph is opened
+    "cut": (
+        lambda model: naming(packed(model)[: len(packed(model)) // 2], len(model)),
+        "cannot unpack g_a.onnx.gz: it (ends early|is damaged)",
+    ),
+    "cut before its end": (
+        lambda model: naming(packed(model)[:-8], len(model)),
+        "cannot unpack g_a.onnx.gz: it (ends early|is damaged|unpacks to more than .*)",
+    ),
+    "of another checksum": (
+        lambda model: packed(model)[:-8] + bytes(4) + packed(model)[-4:], "cannot unpack g_a.onnx.gz: it is damaged",
+    ),
+    "of no method": (lambda model: b"\x1f\x8b\7" + packed(model)[3:], "cannot unpack g_a.onnx.gz: it is damaged"),
+    "of a name without end": (
+        lambda _: b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 9 + b"\1\1\1\0",
+        "cannot unpack g_a.onnx.gz: it ends early",
+    ),
+    "longer than it says": (
+        lambda model: naming(packed(model), len(model) - 2),
+        r"cannot unpack g_a.onnx.gz: it unpacks to more than the \d+ bytes that it names",
+    ),
+    "much longer than it says": (
+        lambda _: naming(packed(bytes(1 << 25)), 9),
+        "cannot unpack g_a.onnx.gz: it unpacks to more than the 9 bytes that it names",
+    ),
+    "shorter than it says": (
+        lambda model: naming(packed(model), len(model) + 1), "cannot unpack g_a.onnx.gz: it is damaged",
+    ),
+    "followed by something": (
+        lambda model: packed(model) + struct.pack("<I", len(model)),
+        "cannot unpack g_a.onnx.gz: something follows its first member",
+    ),
+    "of two members": (
+        lambda model: packed(model) * 2, "cannot unpack g_a.onnx.gz: something follows its first member",
+    ),
+    "with data elsewhere": (lambda _: packed(_plain().SerializeToString()), "g_a.onnx.gz keeps weights in other files"),
 }  # fmt: skip
 
 # Graphs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -18,9 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlic.runtime import manifest_json
+from mlic.runtime import Codec, manifest_json
+from mlic.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from mlic.runtime.bundle import MAX_MANIFEST_BYTES, Bundle
 from mlic.runtime.errors import BundleError
+from mlic.runtime.gzip_file import packed, unpacked
 from mlic.runtime.manifest_json import manifest_from_json
 from mlic.runtime.npz import arrays_from_npz
 from mlic.runtime.strict_json import MAX_DEPTH
@@ -28,14 +32,18 @@ from tests.runtime.damaged_bundle import (
     FILES,
     GRAPHS,
     MANIFESTS,
+    PACKED_FILES,
+    PACKED_GRAPHS,
     PATH_REFUSALS,
     PATHS,
     TABLES,
     TEXTS,
     claiming,
     edit,
+    naming,
     nested,
     npy,
+    pack_graph,
     put_graph,
     put_in_place_of,
     refused,
@@ -186,6 +194,70 @@ def test_names_that_hold_the_word_are_fine(folder):
     put_graph(folder, model.SerializeToString())
     assert b"location" in path.read_bytes()
     assert Bundle.open(folder)
+
+
+# Compressed graphs
+
+
+@pytest.mark.parametrize("name", PACKED_FILES)
+def test_a_compressed_graph_that_is_none_or_too_large_is_refused_unread(folder, name):
+    make, message = PACKED_FILES[name]
+    pack_graph(folder, make((folder / "onnx" / "g_a.onnx").read_bytes()))
+    refused(folder, message)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(folder, verify_hashes=False)
+
+
+@pytest.mark.parametrize("name", PACKED_GRAPHS)
+def test_a_compressed_graph_that_does_not_hold_what_it_says_is_refused_when_it_is_opened(folder, name):
+    make, message = PACKED_GRAPHS[name]
+    pack_graph(folder, make((folder / "onnx" / "g_a.onnx").read_bytes()))
+    bundle = Bundle.open(folder)
+    graph = bundle.manifest.graphs["g_a"]
+    for use in (Codec(bundle, OnnxRuntimeBackend(1)).open, lambda: bundle.read_graph(graph)):
+        with pytest.raises(BundleError, match=f"^graph g_a: {message}$") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+def test_compressed_graphs_are_bounded_together_too(folder):
+    """Two of 10 MiB from 10 kB each: one alone may be as large."""
+    pack_graph(folder, packed(bytes(10 << 20)), "g_a")
+    assert Bundle.open(folder)
+    pack_graph(folder, packed(bytes(10 << 20)), "h_a")
+    refused(folder, "graphs unpack to more than .* their own: onnx/g_a.onnx.gz, onnx/h_a.onnx.gz$")
+
+
+def test_a_changed_compressed_graph_is_noticed_by_its_hash_first(packed_folder, tmp_path):
+    folder = shutil.copytree(packed_folder, tmp_path / "copy")
+    path = folder / "onnx" / "h_s.onnx.gz"
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(folder, "SHA-256 differs from the manifest's: onnx/h_s.onnx.gz$")
+
+
+def test_a_bomb_that_lies_about_its_size_takes_no_memory(folder):
+    pack_graph(folder, naming(packed(bytes(1 << 28)), 1000))
+    bundle = Bundle.open(folder)
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="more than the 1000 bytes that it names"):
+        bundle.read_graph(bundle.manifest.graphs["g_a"])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@given(st.data())
+def test_gzip_files_with_changed_bytes_give_what_they_held_or_nothing(bundle_folder, data):
+    model = (bundle_folder / "onnx/step_01.onnx").read_bytes()
+    changed = bytearray(packed(model))
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    changed = changed[: data.draw(st.integers(0, len(changed)) | st.just(len(changed)))]
+    try:
+        found = unpacked(io.BytesIO(changed), 1 << 20)
+    except ValueError:
+        return
+    assert found == model
 
 
 def test_the_worst_of_them_are_refused_in_little_memory(folder, tmp_path):

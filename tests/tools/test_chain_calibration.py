@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlic.export.identity import integer_model_id
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Float32Array, UInt8Array
 from mlic.runtime.bundle import Bundle
+from mlic.runtime.certificate import chain_names
 from mlic.runtime.errors import UnsupportedStreamError
 from mlic.runtime.shipped import shipped_bundle
 from mlic.tools.bench.agreement import emulated_engines, native_engines
@@ -43,7 +46,9 @@ def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """A bundle made by the command, and what the command said."""
     folder = tmp_path_factory.mktemp("made") / "integers"
     arguments = ("--pictures", 3, "--crop", 192, "--threads", 1, "--json")
-    result = run("mlic-calibrate", shipped_bundle(QUALITY), photos, "-o", folder, "--chain", "integer", *arguments)
+    result = run(
+        "mlic-calibrate", shipped_bundle(QUALITY), photos, "-o", folder, "--chain", "integer", "--compress", *arguments
+    )
     assert result.returncode == 0, result.stderr
     return folder, result
 
@@ -73,6 +78,15 @@ def test_chain_alone_is_new(made):
     provenance = bundle.manifest.details["provenance"]
     assert provenance["chain"]["float_model_id"] == source.manifest.model_id.hex()
     assert provenance["checkpoint"] == source.manifest.details["provenance"]["checkpoint"]
+
+
+def test_identity_is_that_of_the_onnx_files_and_not_of_how_they_are_compressed(made):
+    bundle = Bundle.open(made[0])
+    manifest = bundle.manifest
+    assert all(graph.path.endswith(".onnx.gz") for graph in manifest.graphs.values())
+    hashes = {name: sha256(bundle.read_graph(manifest.graphs[name])).hexdigest() for name in chain_names(manifest)}
+    with np.load(bundle.folder / "tables.npz") as tables:
+        assert integer_model_id(hashes, dict(tables), manifest.steps) == manifest.model_id
 
 
 def test_latents_are_those_of_the_encoder_to_the_last_bit(made):

@@ -112,6 +112,22 @@ def test_engine_int8_calibrates_with_photos(export_small: Command, small_bundle:
     assert names(tmp_path) == ["b", "photo.png"]
 
 
+@SMALL
+def test_compressing_reaches_the_last_bundle_of_several(
+    export_small: Command, small_bundle: SmallBundle, tmp_path: Path
+):
+    Image.fromarray(photo(64, 128)).save(tmp_path / "photo.png")
+    assert export_small("-o", "a", "--compress", "-q").code == 0
+    options = ("--engine", "int8", "--calibrate", "photo.png", "--max-psnr-loss", 1, "--max-rate-increase", 5)
+    assert export_small("-o", "b", *options, "--compress", "-q").code == 0
+    for folder, count in (("a", 9), ("b", 11)):
+        manifest = Bundle.open(folder).manifest
+        paths = [form.path for graph in manifest.graphs.values() for form in graph.forms]
+        assert len(paths) == count
+        assert all(path.endswith(".onnx.gz") for path in paths)
+        assert manifest.model_id == small_bundle.export.manifest.model_id
+
+
 def test_int8_and_photos_go_together(export: Command, checkpoint: Path):
     for arguments in (("--engine", "int8"), ("--chain", "integer"), ("--calibrate", "photos")):
         error = export(checkpoint, "-o", "b", *arguments).error

@@ -41,10 +41,10 @@ class ProfilingBackend(OnnxRuntimeBackend):
         self._folder = folder
         self._sessions: dict[str, Any] = {}
 
-    def open_session(self, path: Path) -> Any:
+    def open_session(self, source: str | bytes, name: str) -> Any:
         """Return a session that writes a profile."""
-        session = super().open_session(path)
-        self._sessions[path.stem] = session
+        session = super().open_session(source, name)
+        self._sessions[name] = session
         return session
 
     def options(self) -> Any:
@@ -121,10 +121,7 @@ def _best_seconds(
         [onnx.numpy_helper.from_array(w, "w")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "peak.onnx"
-        path.write_bytes(model.SerializeToString())
-        session = OnnxRuntimeBackend(threads).open_session(path)
+    session = OnnxRuntimeBackend(threads).open_session(model.SerializeToString(), "peak")
     times = []
     for _ in range(PEAK_RUNS):
         start = time.perf_counter()

@@ -51,6 +51,7 @@ import numpy as np
 from mlic.runtime.arrays import Array, Tensors
 from mlic.runtime.backends.base import Graph
 from mlic.runtime.errors import BackendError
+from mlic.runtime.graph_bytes import source_of
 from mlic.runtime.manifest import DTYPES, GraphFile, GraphSpec
 
 MAX_HEADER_BYTES = 1 << 20
@@ -124,7 +125,14 @@ class WorkerBackend:
     def open(self, path: Path, graph: GraphFile) -> Graph:
         """Open one graph; see ``Backend.open``."""
         spec, subject = graph.spec, f"graph {graph.spec.name}: {self.name}"
-        answer, _ = self.request(subject, {"op": "open", "path": str(path.absolute()), "options": self._options})
+        source = source_of(path.absolute(), graph)
+        with contextlib.ExitStack() as stack:
+            if isinstance(source, bytes):  # workers know plain files only, and have read them when they answer
+                file = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".onnx"))
+                file.write(source)
+                file.flush()
+                source = file.name
+            answer, _ = self.request(subject, {"op": "open", "path": source, "options": self._options})
         problems = []
         for side, key, specs in (("inputs", "takes", spec.inputs), ("outputs", "gives", spec.outputs)):
             found, expected = answer.get(key), {name: tensor.dtype for name, tensor in specs.items()}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import json
 import os
 import shutil
+import struct
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,6 +28,7 @@ from mlic.runtime.codec import Codec
 from mlic.runtime.entropy_model import EntropyModel
 from mlic.runtime.errors import BundleError, CorruptStreamError
 from mlic.runtime.escape import EscapeReader, EscapeWriter
+from mlic.runtime.gzip_file import most_unpacked, packed, unpacked
 from mlic.runtime.manifest_json import json_from_manifest, manifest_from_json
 from mlic.runtime.npz import arrays_from_npz
 from mlic.runtime.syndrome import SyndromeReader, SyndromeWriter
@@ -187,13 +191,22 @@ def bundle_target(folder: Path) -> Target:
     (work / "outside.onnx").symlink_to("/etc/passwd")
     (work / "loop.onnx").symlink_to("loop.onnx")
     os.mkfifo(work / "pipe.onnx")
-    paths = ("outside.onnx", "loop.onnx", "pipe.onnx", "/dev/zero", "/dev/zero.onnx", "onnx", "a" * 300 + ".onnx")
+    for name, data in (("packed", packed((source / "onnx/g_a.onnx").read_bytes())), ("bomb", packed(bytes(1 << 25)))):
+        (work / f"{name}.onnx.gz").write_bytes(data)
+    (work / "pipe.onnx.gz").symlink_to("pipe.onnx")
+    paths = (
+        "outside.onnx", "loop.onnx", "pipe.onnx", "/dev/zero", "/dev/zero.onnx", "onnx", "a" * 300 + ".onnx",
+        "packed.onnx.gz", "bomb.onnx.gz", "pipe.onnx.gz",
+    )  # fmt: skip
+    right = {"path": "packed.onnx.gz", "sha256": sha256((work / "packed.onnx.gz").read_bytes()).hexdigest()}
     text, tables = (source / "manifest.json").read_bytes(), (source / "tables.npz").read_bytes()
 
     def mutate(data: bytes, random: Random) -> bytes:
         value = json.loads(text)
         if random.random() < 0.2:
             value["graphs"][random.randrange(len(value["graphs"]))]["path"] = random.choice(paths)
+        elif random.random() < 0.2:
+            value["graphs"][random.randrange(len(value["graphs"]))].update(right)
         elif random.random() < 0.2:
             value["tables"]["path"] = random.choice(paths)
         data = json.dumps(value).encode()
@@ -207,9 +220,29 @@ def bundle_target(folder: Path) -> Target:
         if kind == 2:  # with their hash put right
             data = data.replace(sha256(tables).hexdigest().encode(), sha256(changed).hexdigest().encode())
         (work / "manifest.json").write_bytes(data)
-        Bundle.open(work)
+        opened = Bundle.open(work)
+        for graph in opened.manifest.graphs.values():
+            opened.read_graph(graph)
 
     return Target([text], mutate, run)
+
+
+def packed_target(folder: Path) -> Target:
+    """Compressed graphs: half of them changed before their checksum and size, which are right then."""
+    graph = (folder / "bundle" / "onnx" / "step_03.onnx").read_bytes()
+
+    def mutate(data: bytes, random: Random) -> bytes:
+        return mutated_bytes(data, random) if random.random() < 0.5 else _ended(mutated_bytes(data[10:-8], random))
+
+    def run(data: bytes) -> None:
+        try:
+            found = unpacked(io.BytesIO(data), 1 << 26)
+        except ValueError as error:
+            raise BundleError(str(error)) from error
+        assert len(found) <= most_unpacked(len(data))
+        assert unpacked(io.BytesIO(packed(found)), len(found)) == found
+
+    return Target([packed(graph), packed(b""), packed(bytes(1 << 16))], mutate, run)
 
 
 def decode_target(folder: Path) -> Target:
@@ -260,6 +293,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "manifest": manifest_target,
     "tables": tables_target,
     "bundle": bundle_target,
+    "packed": packed_target,
     "decode": decode_target,
     "integer": integer_target,
     "certificate": certificate_target,
@@ -281,6 +315,14 @@ def _decoding(bundle: Path) -> Callable[[bytes], None]:
         assert pixels.dtype == np.uint8
 
     return run
+
+
+def _ended(deflated: bytes) -> bytes:
+    """Return a gzip file of deflated data that may be damaged, with checksum and size of what they unpack to."""
+    unpacker, found = zlib.decompressobj(-zlib.MAX_WBITS), b""
+    with contextlib.suppress(zlib.error):
+        found = unpacker.decompress(deflated, 1 << 20)
+    return packed(b"")[:10] + deflated + struct.pack("<II", zlib.crc32(found), len(found))
 
 
 def _words(models: RowModels, slots: np.ndarray, rows: np.ndarray) -> bytes:

@@ -1,5 +1,7 @@
-// Reads arbitrary bytes as what a bundle's author gives: a manifest, tables, an array in them, or a certificate. What
-// is wrong is a failure of one kind, with a text of one short line.
+// Reads arbitrary bytes as what a bundle's author gives: a manifest, tables, an array in them, a certificate, or a
+// compressed graph. What is wrong is a failure of one kind, with a text of one short line.
+#include <zlib.h>
+
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "entropy_model.hpp"
 #include "external_data.hpp"
 #include "failure.hpp"
+#include "gzip_file.hpp"
 #include "manifest.hpp"
 #include "npz.hpp"
 #include "text.hpp"
@@ -50,6 +53,27 @@ std::vector<uint8_t> zipped(mlic::Bytes member) {
     mlic::put_u32(file, directory);
     mlic::put_u32(file, start);
     mlic::put_u16(file, 0);
+    return file;
+}
+
+// A gzip file whose deflated data are what was given, with the checksum and the size of what they unpack to, which a
+// mutator hardly finds.
+std::vector<uint8_t> gzipped(mlic::Bytes deflated) {
+    std::vector<uint8_t> made(1 << 16);
+    z_stream stream{};
+    require(inflateInit2(&stream, -MAX_WBITS) == Z_OK);
+    stream.next_in = const_cast<Bytef *>(deflated.data);
+    stream.avail_in = static_cast<uInt>(deflated.size);
+    stream.next_out = made.data();
+    stream.avail_out = static_cast<uInt>(made.size());
+    inflate(&stream, Z_FINISH);
+    const size_t used = deflated.size - stream.avail_in;
+    made.resize(made.size() - stream.avail_out);
+    inflateEnd(&stream);
+    std::vector<uint8_t> file{0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 3};
+    mlic::put(file, deflated.part(0, used));
+    mlic::put_u32(file, mlic::crc32_of(made));
+    mlic::put_u32(file, static_cast<uint32_t>(made.size()));
     return file;
 }
 
@@ -100,10 +124,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         const mlic::NpzArrays arrays = mlic::arrays_from_npz(zipped(bytes), most_unpacked);
         require(arrays.at("scale_table").data.size() <= size);
     });
+    for (const bool right : {false, true}) {
+        const std::vector<uint8_t> file = right ? gzipped(bytes) : bytes.copy();
+        read_or_refuse([&] {
+            const std::vector<uint8_t> found = mlic::unpacked(file, most_unpacked);
+            require(found.size() <= most_unpacked && found.size() <= mlic::most_unpacked(file.size()));
+            require(*mlic::unpacked_size(file, file) == found.size());
+        });
+    }
     mlic::ExternalData whole, cut;
     whole.add(bytes);
     cut.add(bytes.part(0, size / 2));
     cut.add(bytes.part(size / 2, size));
     require(whole.found() == cut.found());
+    require(whole.found() == mlic::has_external_data(bytes));
     return 0;
 }

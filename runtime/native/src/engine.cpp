@@ -7,7 +7,9 @@
 #include <iterator>
 #include <thread>
 
+#include "bundle_files.hpp"
 #include "failure.hpp"
+#include "graph_bytes.hpp"
 #include "graph_checks.hpp"
 
 namespace mlic {
@@ -104,7 +106,11 @@ std::unique_ptr<Graph> Engine::open(const GraphFile &graph, const FileSource &fi
     const Options options = session_options(library_, threads_, what);
     OrtSession *made = nullptr;
     // No provider is asked for, so the CPU's is the only one
-    if (const auto path = files.disk_path(graph.path)) {
+    if (is_packed(graph.path)) {
+        const std::vector<uint8_t> bytes = unpacked_graph(graph.spec.name, files, graph.path);  // freed with this block
+        library_.check(api.CreateSessionFromArray(library_.env(), bytes.data(), bytes.size(), options.get(), &made),
+                       what);
+    } else if (const auto path = files.disk_path(graph.path)) {
         library_.check(api.CreateSession(library_.env(), path->c_str(), options.get(), &made), what);
     } else {
         const Bytes bytes = files.in_memory(graph.path);

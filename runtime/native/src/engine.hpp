@@ -44,7 +44,7 @@ class Engine {
     std::string fingerprint() const;
 
     // Opens a graph and checks its names, types and shapes. `graph` has to live as long as what is returned; its bytes
-    // too, if they lie in memory. Throws Failure(engine_failed).
+    // too, if they lie in memory. Throws Failure(engine_failed), Failure(bad_bundle) if they cannot be unpacked.
     std::unique_ptr<Graph> open(const GraphFile &graph, const FileSource &files) const;
 
    private:

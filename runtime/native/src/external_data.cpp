@@ -47,6 +47,8 @@ bool has_entry(Bytes bytes) {
 
 }  // namespace
 
+bool has_external_data(Bytes file) { return has_entry(file); }
+
 void ExternalData::add(Bytes bytes) {
     if (found_) return;
     put(window_, bytes);

@@ -1,5 +1,4 @@
-// Whether an ONNX file keeps data in other files, which engines would open: twin of `_EXTERNAL` in
-// runtime/bundle_files.py.
+// Whether an ONNX file keeps data in other files, which engines would open: twin of runtime/external_data.py.
 #pragma once
 
 #include <cstdint>
@@ -20,5 +19,8 @@ class ExternalData {
     std::vector<uint8_t> window_;  // what the last part ended with, in which an entry may begin
     bool found_ = false;
 };
+
+// Whether a file that lies in memory as a whole has such an entry.
+bool has_external_data(Bytes file);
 
 }  // namespace mlic

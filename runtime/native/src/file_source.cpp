@@ -72,6 +72,15 @@ std::vector<uint8_t> FolderSource::read(const std::string &path, uint64_t limit)
     return contents;
 }
 
+std::vector<uint8_t> FolderSource::part(const std::string &path, uint64_t first, size_t count) const {
+    std::ifstream file(folder_ / path, std::ios::binary);
+    std::vector<uint8_t> bytes(count);
+    file.seekg(static_cast<std::streamoff>(first));
+    file.read(reinterpret_cast<char *>(bytes.data()), static_cast<std::streamsize>(count));
+    if (!file) refuse("cannot read " + path);
+    return bytes;
+}
+
 uint64_t FolderSource::size(const std::string &path) const {
     std::error_code error;
     const uint64_t size = fs::file_size(folder_ / path, error);
@@ -101,6 +110,12 @@ std::vector<uint8_t> MemorySource::read(const std::string &path, uint64_t limit)
     const Bytes bytes = in_memory(path);
     if (bytes.size > limit) refuse(path + " is larger than " + std::to_string(limit) + " bytes");
     return bytes.copy();
+}
+
+std::vector<uint8_t> MemorySource::part(const std::string &path, uint64_t first, size_t count) const {
+    const Bytes bytes = in_memory(path);
+    if (!has(bytes, first, count)) refuse("cannot read " + path);
+    return bytes.part(static_cast<size_t>(first), count).copy();
 }
 
 uint64_t MemorySource::size(const std::string &path) const { return in_memory(path).size; }

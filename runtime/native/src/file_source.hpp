@@ -33,6 +33,8 @@ class FileSource {
     virtual bool is_file(const std::string &path) const = 0;
     // The whole file. Throws Failure(bad_bundle) if it cannot be read or has more than `limit` bytes.
     virtual std::vector<uint8_t> read(const std::string &path, uint64_t limit) const = 0;
+    // `count` bytes from `first` on. Throws Failure(bad_bundle) if the file cannot be read or has not as many.
+    virtual std::vector<uint8_t> part(const std::string &path, uint64_t first, size_t count) const = 0;
     // Of a regular file, in bytes. Throws Failure(bad_bundle) if there is none.
     virtual uint64_t size(const std::string &path) const = 0;
     // Throws Failure(bad_bundle) if the file cannot be read.
@@ -54,6 +56,7 @@ class FolderSource final : public FileSource {
     bool is_inside(const std::string &path) const override;
     bool is_file(const std::string &path) const override;
     std::vector<uint8_t> read(const std::string &path, uint64_t limit) const override;
+    std::vector<uint8_t> part(const std::string &path, uint64_t first, size_t count) const override;
     uint64_t size(const std::string &path) const override;
     Digest digest(const std::string &path) const override;
     std::optional<std::filesystem::path> disk_path(const std::string &path) const override { return folder_ / path; }
@@ -73,6 +76,7 @@ class MemorySource final : public FileSource {
     bool is_inside(const std::string &path) const override;
     bool is_file(const std::string &path) const override { return files_.count(path) > 0; }
     std::vector<uint8_t> read(const std::string &path, uint64_t limit) const override;
+    std::vector<uint8_t> part(const std::string &path, uint64_t first, size_t count) const override;
     uint64_t size(const std::string &path) const override;
     Digest digest(const std::string &path) const override;
     std::optional<std::filesystem::path> disk_path(const std::string &) const override { return std::nullopt; }

@@ -9,6 +9,7 @@
 #include "escape.hpp"
 #include "external_data.hpp"
 #include "grid.hpp"
+#include "gzip_file.hpp"
 #include "image.hpp"
 #include "integer_answers.hpp"
 #include "orientation.hpp"
@@ -405,6 +406,11 @@ int main() {
         {"part_of_y", part},
         {"printable", printable},
         {"external", external},
+        {"unpacked",
+         [](A &a) {
+             const auto &file = a.bytes();
+             return Answer{blob(unpacked(file, a.number<uint64_t>()))};
+         }},
         {"symbols_of_case", probe::symbols_of_case},
         {"digest", probe::digest_of_outputs},
         {"certificate_key", probe::key_of_certificate},

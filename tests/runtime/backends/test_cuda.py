@@ -71,7 +71,7 @@ class FakeEngine(ModuleType):
         available: what it says it has.
         granted: providers of its sessions.
         granted_options: what a session says of the provider's options; None: as asked for.
-        asked: the options that sessions were opened with, by file name.
+        asked: the options that sessions were opened with, by file name, or by contents.
     """
 
     SessionOptions = onnxruntime.SessionOptions
@@ -95,7 +95,7 @@ class FakeEngine(ModuleType):
         ((provider, wanted),) = providers
         assert (provider, enable_fallback) == (PROVIDER, 0)
         assert options.use_deterministic_compute
-        self.asked[path.rpartition("/")[2]] = wanted
+        self.asked[path.rpartition("/")[2] if isinstance(path, str) else path] = wanted
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         run, bind = session.run_with_iobinding, session.io_binding
         session.get_providers = lambda: self.granted
@@ -195,6 +195,11 @@ def test_tf32_is_off_where_float32_is_meant_and_algorithms_are_not_timed(engine,
 def test_quantised_graphs_are_opened_in_their_plain_form(engine, int8_folder):
     opened(CudaBackend(), Bundle.open(int8_folder), "g_a", "int8")
     assert list(engine.asked) == ["g_a.onnx"]
+
+
+def test_compressed_graphs_are_opened_by_their_contents(engine, bundle_folder, packed_folder):
+    opened(CudaBackend(), Bundle.open(packed_folder), "h_s")
+    assert list(engine.asked) == [(bundle_folder / "onnx/h_s.onnx").read_bytes()]
 
 
 def test_what_was_granted_is_said(engine):

@@ -14,6 +14,7 @@ from mlic.runtime.backends.tensorrt_engine import BuildOptions, build_plan, prof
 from mlic.runtime.backends.tensorrt_flavour import installed_flavour, logger_for, polygraphy_for
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.errors import BackendError, GraphRefusedError
+from mlic.runtime.gzip_file import packed
 from mlic.runtime.manifest import DEFAULT_SIZES, GraphFile, GraphSpec, SizeRange, TensorSpec
 from mlic.runtime.shipped import shipped_bundle
 
@@ -162,11 +163,22 @@ def test_what_the_builder_says_reaches_the_caller(flavour, bundle):
         build_plan(flavour, bundle.path_of(graph), graph, options)
 
 
+def test_engines_are_built_from_compressed_graphs(flavour, packed_folder, tmp_path):
+    bundle = Bundle.open(packed_folder)
+    graph = bundle.manifest.graphs["h_s"]
+    assert len(build_plan(flavour, bundle.path_of(graph), graph, OPTIONS)) > 10_000
+    path = tmp_path / "damaged.onnx.gz"
+    path.write_bytes(packed(b"no ONNX file"))
+    with pytest.raises(BackendError, match=r"graph h_s: .*"):
+        build_plan(flavour, path, graph, OPTIONS)
+
+
 def test_weights_stored_as_int8_become_the_same_float32(flavour):
     bundle = Bundle.open(shipped_bundle("medium"))
-    path = bundle.path_of(bundle.manifest.graphs["step_03"])
-    stored = [numpy_helper.to_array(i) for i in onnx.load(path).graph.initializer if i.data_type == TensorProto.INT8]
-    _, network, _ = tensorrt_engine._parsed(flavour, path, "step_03")
+    data = bundle.read_graph(bundle.manifest.graphs["step_03"])
+    weights = onnx.load_from_string(data).graph.initializer
+    stored = [numpy_helper.to_array(i) for i in weights if i.data_type == TensorProto.INT8]
+    _, network, _ = tensorrt_engine._parsed(flavour, data, "step_03.onnx.gz", "step_03")
     widened = tensorrt_engine._widened_weights(flavour.module, network)
     assert len(widened) == len(stored) > 5
     assert {array.dtype for array in widened} == {np.dtype(np.float32)}
@@ -207,7 +219,7 @@ def quantised_and_stored(folder: Path, shared: bool) -> Path:
 def test_int8_weights_stay_where_they_are_dequantised_and_widen_where_they_are_cast(flavour, tmp_path, shared):
     path = quantised_and_stored(tmp_path, shared)
     stored = {i.name: numpy_helper.to_array(i) for i in onnx.load(path).graph.initializer}
-    _, network, _ = tensorrt_engine._parsed(flavour, path, "graph")
+    _, network, _ = tensorrt_engine._parsed(flavour, str(path), path.name, "graph")
     (widened,) = tensorrt_engine._widened_weights(flavour.module, network)
     assert widened.dtype == np.float32
     assert np.array_equal(widened.ravel(), stored["w" if shared else "stored"].ravel())

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -77,6 +78,16 @@ def test_worker_writes_the_same_bytes_and_reads_them(worker: WorkerBackend, bund
     data = there.encode(pixels)
     assert data == here.encode(pixels)
     np.testing.assert_array_equal(there.decode(data), here.decode(data))
+
+
+def test_worker_opens_compressed_graphs_and_leaves_nothing_behind(
+    worker: WorkerBackend, bundle_folder: Path, packed_folder: Path, make_photo, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pixels = make_photo(40, 64)
+    packed, plain = (Codec.load(folder, backend=worker) for folder in (packed_folder, bundle_folder))
+    assert packed.encode(pixels) == plain.encode(pixels)
+    assert not list(tmp_path.iterdir())
 
 
 def test_worker_says_what_it_is_and_what_was_asked(worker: WorkerBackend):
