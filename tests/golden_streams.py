@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mlic.runtime.arrays import UInt8Array
-from mlic.runtime.choices import QUALITIES
-from mlic.runtime.shipped import shipped_bundle
+from mlic.runtime.choices import INTEGER, QUALITIES
+from mlic.runtime.shipped import integer_bundle, shipped_bundle
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -39,8 +39,10 @@ class GoldenStream:
     @property
     def bundle(self) -> Path:
         """The bundle that it was written with: one that ships, or the miniature one beside it."""
-        quality = self.path.name.partition("-")[0]
-        return shipped_bundle(quality) if quality in QUALITIES else self.path.parent / "bundle"
+        name = self.path.name.partition("-")[0]
+        if name == INTEGER:
+            return integer_bundle()
+        return shipped_bundle(name) if name in QUALITIES else self.path.parent / "bundle"
 
 
 STREAMS = [GoldenStream(path) for path in sorted(GOLDEN.glob("v*/*.mlic"))]

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Array, UInt8Array
-from mlic.runtime.choices import DEFAULT_QUALITY, QUALITIES
+from mlic.runtime.choices import DEFAULT_QUALITY, INTEGER, QUALITIES
 from mlic.runtime.shipped import MODEL
 from mlic.tools.quality import psnr
 from tests.reference import REPOSITORY
@@ -30,6 +30,11 @@ def codec() -> Codec:
 @pytest.fixture(scope="module", params=[q for q in QUALITIES if q != DEFAULT_QUALITY])
 def other_codec(request: pytest.FixtureRequest) -> Codec:
     return Codec.load(quality=request.param, threads=1)
+
+
+@pytest.fixture(scope="module")
+def integer_codec() -> Codec:
+    return Codec.load(INTEGER, threads=1)
 
 
 def load(path: Path) -> UInt8Array:
@@ -63,6 +68,15 @@ def test_higher_quality_is_a_larger_file_and_a_nearer_picture():
     assert nearness == sorted(nearness)
 
 
+@pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
+def test_integer_model_is_the_float_one_within_a_hundredth(codec: Codec, integer_codec: Codec, path: Path):
+    pixels = load(path)
+    data, files = integer_codec.encode(pixels), codec.encode(pixels)
+    assert np.array_equal(integer_codec.decode_latent(data), integer_codec.trace(pixels)["y_hat"])
+    assert abs(len(data) / len(files) - 1) < 0.01
+    assert psnr(integer_codec.decode(data), pixels) > psnr(codec.decode(files), pixels) - 0.05
+
+
 def check_photo(codec: Codec, path: Path) -> None:
     pixels = load(path)
     data, trace = codec.encode(pixels), codec.trace(pixels)
@@ -74,7 +88,8 @@ def check_photo(codec: Codec, path: Path) -> None:
 
 def test_shipped_models_fit_their_budget():
     folder = REPOSITORY / "runtime" / "models"
-    assert {b.name for b in folder.iterdir()} == {f"{MODEL}-{quality}" for quality in QUALITIES}
+    names = {f"{MODEL}-{quality}" for quality in QUALITIES} | {f"{MODEL}-{DEFAULT_QUALITY}-{INTEGER}"}
+    assert {b.name for b in folder.iterdir()} == names
     sizes = {b.name: sum(f.stat().st_size for f in b.rglob("*") if f.is_file()) for b in folder.iterdir()}
     assert all(size < 24e6 for size in sizes.values()), sizes
     assert sum(sizes.values()) < 40e6, sizes

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mlic.runtime import Codec, Metadata, Source, coder
 from mlic.runtime.arrays import UInt8Array
-from mlic.runtime.choices import QUALITIES
+from mlic.runtime.choices import INTEGER, QUALITIES
 from mlic.runtime.syndrome import SyndromeWriter
 from tests.conftest import photo
 from tests.exif_blocks import exif_block, xmp_packet
@@ -50,6 +50,9 @@ def streams(bundle: Path) -> Iterator[tuple[str, Codec, bytes]]:
         codec = Codec.load(backend="onnxruntime", threads=1, quality=quality)
         yield f"{quality}-photo", codec, codec.encode(crop)
         yield f"{quality}-noise", codec, codec.encode(noise)
+    codec = Codec.load(INTEGER, "onnxruntime", threads=1)
+    yield f"{INTEGER}-photo", codec, codec.encode(crop)
+    yield f"{INTEGER}-noise", codec, codec.encode(noise)
 
 
 def main(version: str) -> None:
