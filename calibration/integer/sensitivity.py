@@ -81,12 +81,12 @@ def measure_chain(
     Args:
         bundle: with the float chain.
         lowered: its integer chain.
-        pictures: uint8 [H, W, 3] each, both sides multiples of 64 pixels; the first ``JUDGES`` are taken.
+        pictures: uint8 [H, W, 3] each, both sides multiples of 64 pixels; ``JUDGES`` of them are taken at most.
         threads: of the engine.
         progress: called with each layer's title before it is measured.
     """
     manifest = bundle.manifest
-    chosen = pictures[:JUDGES]
+    chosen = pictures[:: -(-len(pictures) // JUDGES)]
 
     def symbols_of(y: Array) -> SymbolsOf:
         return lambda step, means: np.rint(part_of_y(y, step.channels, step.positions) - means).astype(np.float32)
@@ -128,5 +128,9 @@ def measure_layers(
 
 
 def num_layers(bundle: Bundle) -> int:
-    """Return how often ``measure_chain`` calls ``progress`` at most."""
+    """Return how often ``measure_chain`` calls ``progress`` at most.
+
+    Raises:
+        CalibrationError: the bundle's chain is not a float one.
+    """
     return sum(node.op in OPERATORS for node in FloatChain.of(bundle).nodes)

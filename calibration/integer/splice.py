@@ -26,6 +26,7 @@ from mlic.runtime.manifest import StepSpec
 
 OPERATORS = ("Conv", "Gemm", "MatMul")
 _FORMS = ("code", "fixed", "mask", "symbols", "digit")
+_ROUNDED_ANEW = ("QLinearConv", "MatMulInteger", "GatherElements")  # products and tables; other nodes move and divide
 _INDEXES = "indexes"  # a form that only steps put out
 _PREFIX = "integer/"  # of tensors of the integer chain in a float graph
 
@@ -129,7 +130,7 @@ def spliced(model: onnx.ModelProto, lowered: IntegerChain, layer: ChainLayer) ->
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    splice = _Splice(lowered.lowering, layer)
+    splice = _Splice(lowered.lowering, layer, made)
     for result in layer.results:
         splice.add(result)
     graph, name = made.graph, layer.node.graph
@@ -167,14 +168,18 @@ def _sorted(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
 class _Splice:
     """Collects the nodes of one layer."""
 
-    def __init__(self, lowering: Lowering, layer: ChainLayer) -> None:
+    def __init__(self, lowering: Lowering, layer: ChainLayer, model: onnx.ModelProto) -> None:
         self._lowering = lowering
         self._layer = layer
         own = {*layer.node.outputs, *(result.tensor for result in layer.results)}
-        self._entries: dict[str, tuple[str, ...]] = {}  # forms of other tensors, by the integer tensor
+        known = {value.name for value in model.graph.input} | {
+            name for node in model.graph.node for name in node.output
+        }
+        self._entries: dict[str, tuple[str, ...]] = {}  # forms of other tensors of this graph, by the integer tensor
         for key, name in lowering.made.items():
-            is_near = key[1] in layer.node.inputs
-            if key[0] in _FORMS and key[1] not in own and (is_near or name not in self._entries):
+            if key[0] not in _FORMS or key[1] in own or _local(layer.node.graph, key[1]) not in known:
+                continue
+            if key[1] in layer.node.inputs or name not in self._entries:
                 self._entries[name] = key
         self._producers = {node.output[0]: node for nodes in lowering.emit.nodes.values() for node in nodes}
         self._done: set[str] = set()
@@ -209,7 +214,7 @@ class _Splice:
         if constant is not None:
             self.initializers[inside] = onnx.TensorProto.FromString(constant.SerializeToString())
             self.initializers[inside].name = inside
-        elif name in self._entries:
+        elif name in self._entries and not self._is_divided(name):
             self._enter(self._entries[name], inside)
         else:
             node = onnx.NodeProto()
@@ -219,6 +224,22 @@ class _Splice:
             node.name = ""
             self.nodes.append(node)
         return inside
+
+    def _is_divided(self, name: str) -> bool:
+        """Say whether codes come from fixed values of this graph, perhaps moved: the division is taken in then."""
+        if self._entries[name][0] != "code":
+            return False
+        waiting, seen = [name], set()
+        while waiting:
+            node = self._producers.get(waiting.pop())
+            if node is None or node.op_type in _ROUNDED_ANEW:
+                return False
+            for given in node.input:
+                is_known = not given or given in self._entries or self._lowering.emit.initializer(given) is not None
+                if not is_known and given not in seen:
+                    seen.add(given)
+                    waiting.append(given)
+        return True
 
     def _enter(self, key: tuple[str, ...], target: str) -> None:
         """Make a form of a float tensor, rounding it."""
