@@ -35,12 +35,12 @@ def _cost_json(cost: Cost) -> dict[str, float]:
 
 def sensitivity_table(found: ChainSensitivity) -> str:
     """Return a table with a row for each layer, those that cost most first, and what they come to."""
-    width = max((len(one.layer) for one in found.layers), default=0)
+    totals = {"all layers alone, added up": found.total, "the integer chain": found.chain}
+    width = max([len(one.layer) for one in found.layers] + [len(title) - 15 for title in totals])
     lines = [f"{'graph':<7} {'layer':<{width}} {'':<6}  {'expected':>10} {'coded':>10}"]
     for one in found.worst_first():
         lines.append(f"{one.graph:<7} {one.layer:<{width}} {one.operator:<6}  {_cost_text(one.percent)}")
-    lines.append(f"{'all layers alone, added up':<{width + 15}}  {_cost_text(found.total)}")
-    lines.append(f"{'the integer chain':<{width + 15}}  {_cost_text(found.chain)}")
+    lines += [f"{title:<{width + 15}}  {_cost_text(cost)}" for title, cost in totals.items()]
     return "\n".join(lines)
 
 
