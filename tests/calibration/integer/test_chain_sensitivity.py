@@ -17,6 +17,7 @@ from mlic.calibration.integer.replay import Opened, Replay
 from mlic.calibration.integer.sensitivity import ChainSensitivity, measure_layers
 from mlic.calibration.integer.splice import layers_of_chain, spliced
 from mlic.calibration.integer.statistics import Shape, Source, Statistics
+from mlic.calibration.judge import bits_of
 from mlic.export.tables import gaussian_tables
 from mlic.runtime.arrays import Array
 from mlic.runtime.entropy_model import EntropyModel
@@ -256,6 +257,31 @@ def test_a_chain_whose_graphs_are_the_float_ones_costs_nothing(entropy: EntropyM
     replay = replay_of(chain, entropy)
     cost = replay.percent({name: Opened(model, 1) for name, model in chain.floats.items() if name != "finish"})
     assert (cost.expected, cost.coded) == (0, 0)
+
+
+class Farther(Opened):
+    """A step that gives indexes of scales two rows from those of the float chain."""
+
+    def __init__(self, model: onnx.ModelProto, entropy: EntropyModel) -> None:
+        super().__init__(model, threads=1)
+        self._entropy = entropy
+
+    def run(self, state: Mapping[str, Array]) -> dict[str, Array]:
+        found = super().run(state)
+        return found | {"indexes_00": self._entropy.build_indexes(found["scales_00"]) + np.uint8(2)}
+
+
+def test_indexes_are_taken_as_a_graph_gives_them(entropy: EntropyModel):
+    chain = lowered_of(weights_of())
+    replay = replay_of(chain, entropy)
+    cost = replay.percent({"step_00": Farther(chain.floats["step_00"], entropy)})
+    more = 0.0
+    for known in replay.known:
+        rows = known.rows["step_00"]
+        before, after = (bits_of(entropy.y, known.state["symbols_00"], one) for one in (rows, rows + np.uint8(2)))
+        more += after - before
+    assert cost.coded == pytest.approx(100 * more / replay.bits)
+    assert cost.expected > 1
 
 
 # Bits
