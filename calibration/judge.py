@@ -108,8 +108,8 @@ class Judge:
         entropy = self._codec.bundle.entropy
         z_symbols = trace["z_symbols"]
         rows = np.broadcast_to(np.arange(z_symbols.shape[1])[:, None, None], z_symbols.shape[1:])
-        bits = _bits(entropy.z, z_symbols, rows)
-        return bits + sum(_bits(entropy.y, *both) for both in zip(trace["symbols"], trace["indexes"], strict=True))
+        bits = bits_of(entropy.z, z_symbols, rows)
+        return bits + sum(bits_of(entropy.y, *both) for both in zip(trace["symbols"], trace["indexes"], strict=True))
 
 
 class _SwitchingBackend:
@@ -157,7 +157,7 @@ class _SwitchingGraph:
             self._other = None
 
 
-def _bits(tables: FrequencyTables, symbols: Array, rows: Array) -> float:
+def bits_of(tables: FrequencyTables, symbols: Array, rows: Array) -> float:
     """Return what coding symbols takes: 24 - log2 of each frequency, and about 2 log2 for what escapes."""
     flat = np.ascontiguousarray(rows, np.int64).reshape(-1)
     slots, raws = tables.slots_from_symbols(np.ascontiguousarray(symbols, np.int32).reshape(-1), flat)

@@ -24,6 +24,7 @@ from mlic.tools.calibration_options import (
 )
 from mlic.tools.calibration_report import GRAPHS, int8_share, layer_rows, layer_table, write_plot
 from mlic.tools.chain_calibration import Chain, ChainArithmetic, chain_json, chain_text, run_chain_calibration
+from mlic.tools.chain_report import sensitivity_table, write_sensitivity_plot
 from mlic.tools.console import bytes_text, print_json, reported_errors
 from mlic.tools.extras import install_command
 from mlic.tools.run_options import FLAG, Compress, Json, Quiet
@@ -69,7 +70,11 @@ def calibrate(
     crop: Crop = CROP,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="SVG file to draw with what each layer costs.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="SVG file to draw with what each layer costs. With --chain integer, layers are measured for it.",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the bundle; default: the folder's.", show_default=False)
@@ -87,15 +92,19 @@ def calibrate(
     """Calibrate as asked; see ``HELP``."""
     with reported_errors("mlic-calibrate", quiet):
         if chain is ChainArithmetic.integer:
-            _refuse(context, "max_psnr_loss", "max_rate_increase", "all_layers", "ranges", "plot")
+            _refuse(context, "max_psnr_loss", "max_rate_increase", "all_layers", "ranges")
             start = time.perf_counter()
             lowered = run_chain_calibration(
-                bundle, images, output, pictures, crop, name, force, threads, quiet, compress
+                bundle, images, output, pictures, crop, name, force, threads, quiet, compress, plot is not None
             )
             seconds = time.perf_counter() - start
+            if plot is not None and lowered.sensitivity is not None:
+                write_sensitivity_plot(plot, lowered.manifest.name, lowered.sensitivity)
             if as_json:
                 print_json(_summary(output, lowered, seconds) | chain_json(lowered))
             elif not quiet:
+                if lowered.sensitivity is not None:
+                    print(sensitivity_table(lowered.sensitivity))
                 print(f"{output}: {chain_text(lowered)}; {seconds:.0f} s")
             return
         if plot is not None and all_layers:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # needs onnx, which mlic-calibrate --help does not
+    from matplotlib.axes import Axes
+
     from mlic.calibration.bundle_writer import Calibration
     from mlic.calibration.sensitivity import Sensitivity
 
@@ -89,16 +91,23 @@ def write_plot(path: Path, result: Calibration) -> None:
             titles = [f"{one.layer.title} ({100 * one.products / _products(layers, graph):.0f} %)" for one in layers]
             colours = [COLOURS[one.chosen] for one in layers]
             for panel, values in zip(row, _effects(layers), strict=True):
-                panel.barh(titles, [max(value, SHOWN_LEAST) for value in values], color=colours)
-                panel.set_xscale("log")
-                panel.set_xlim(left=SHOWN_LEAST / 2)  # so that the least still shows its colour
-                panel.grid(axis="x", alpha=0.3)
+                draw_bars(panel, titles, values, colours, SHOWN_LEAST)
             row[0].set_ylabel(f"{graph}: layer (share of the products)")
             row[1].tick_params(labelleft=False)
         panels[-1][0].set_xlabel("PSNR loss of the layer alone, dB")
         panels[-1][1].set_xlabel("additional bits, %")
         figure.suptitle(f"{result.manifest.name}: in int8 (blue) and left in fp32 (orange)")
         figure.savefig(path, metadata={"Date": None})
+
+
+def draw_bars(
+    panel: Axes, titles: Sequence[str], values: Sequence[float], colours: Sequence[str], least: float
+) -> None:
+    """Draw a bar for each layer on a logarithmic axis; smaller ones than ``least`` are as long as that."""
+    panel.barh(titles, [max(value, least) for value in values], color=colours)
+    panel.set_xscale("log")
+    panel.set_xlim(left=least / 2)  # so that the least still shows its colour
+    panel.grid(axis="x", alpha=0.3)
 
 
 def _effects(layers: Sequence[Sensitivity]) -> tuple[list[float], list[float]]:

@@ -11,6 +11,7 @@ import typer
 
 from mlic.runtime.errors import MlicError
 from mlic.tools.calibration_options import BUDGET, CROP, PICTURES
+from mlic.tools.chain_report import sensitivity_json
 from mlic.tools.console import bytes_text
 from mlic.tools.extras import install_command
 
@@ -47,6 +48,7 @@ def run_chain_calibration(
     threads: int | None = None,
     quiet: bool = False,
     compress: bool = False,
+    with_layers: bool = False,
 ) -> ChainCalibration:
     """Give a bundle an integer chain, with a progress bar.
 
@@ -61,6 +63,7 @@ def run_chain_calibration(
         threads: default: as many as the process may use.
         quiet: no bar.
         compress: store graphs as ``.onnx.gz``.
+        with_layers: measure what each layer costs.
 
     Raises:
         MlicError: what is missing, or what went wrong.
@@ -70,26 +73,28 @@ def run_chain_calibration(
 
     try:
         from mlic.calibration.images import crops_of, photo_files  # noqa: PLC0415 - an extra
-        from mlic.calibration.integer.bundle_writer import STAGES, calibrate_chain  # noqa: PLC0415
+        from mlic.calibration.integer.bundle_writer import calibrate_chain, num_stages  # noqa: PLC0415
         from mlic.export.new_folder import require_new  # noqa: PLC0415
         from mlic.runtime.bundle import Bundle  # noqa: PLC0415
     except ImportError as error:
         raise MlicError(f"cannot import {error.name}: {install_command('calibrate', 'cpu')}") from error
     require_new(output, force, [bundle, *images])
     crops = crops_of(photo_files(images), pictures, crop)
-    with progress_bar(len(STAGES), quiet) as begin:
+    opened = Bundle.open(bundle)
+    with progress_bar(num_stages(opened, with_layers), quiet) as begin:
         return calibrate_chain(
-            Bundle.open(bundle), crops, output, name, force, threads or usable_cpus(), begin, compress
+            opened, crops, output, name, force, threads or usable_cpus(), begin, compress, with_layers
         )
 
 
 def chain_json(result: ChainCalibration) -> dict[str, Any]:
     """Return what the integers cost on the photos of calibration, ready for JSON."""
+    costs = {} if result.sensitivity is None else sensitivity_json(result.sensitivity)
     return {
         "arithmetic": result.manifest.arithmetic,
         "rate_percent": round(result.effect.rate_percent, 4),
         "psnr_loss_db": round(result.effect.psnr_loss_db, 4),
-    }
+    } | costs
 
 
 def chain_text(result: ChainCalibration) -> str:

@@ -16,6 +16,7 @@ from mlic.calibration.integer.chain_builder import IntegerChain, Pieces, build
 from mlic.calibration.integer.float_chain import FloatChain
 from mlic.calibration.integer.judge import ChainEffect, judge_chain
 from mlic.calibration.integer.photos import ChainRuns
+from mlic.calibration.integer.sensitivity import ChainSensitivity, measure_chain, num_layers
 from mlic.calibration.integer.specs import specs_of
 from mlic.calibration.integer.statistics import Measured, Recorder, measure, shapes_of
 from mlic.calibration.observe import session
@@ -42,12 +43,14 @@ class ChainCalibration:
         manifest: as written.
         size_bytes: of all files.
         effect: of the integers on the photos of calibration.
+        sensitivity: of the layers, if they were measured.
     """
 
     path: Path
     manifest: Manifest
     size_bytes: int
     effect: ChainEffect
+    sensitivity: ChainSensitivity | None = None
 
 
 def lower_chain(
@@ -95,6 +98,7 @@ def calibrate_chain(
     threads: int = 1,
     progress: Callable[[str], None] = lambda _: None,
     compress: bool = False,
+    with_layers: bool = False,
 ) -> ChainCalibration:
     """Write a bundle with an integer chain; its transforms, in whatever precision, stay as they are.
 
@@ -105,8 +109,9 @@ def calibrate_chain(
         name: of the bundle; default: the folder's.
         overwrite: replace ``output`` if it is a bundle.
         threads: of the engine.
-        progress: called with a few words as each stage begins, ``len(STAGES)`` times.
+        progress: called with a few words as each stage begins, ``num_stages`` times at most.
         compress: store graphs as ``.onnx.gz``; without it all are plain, whatever the bundle's are.
+        with_layers: measure what each layer costs, which takes about as long as the rest.
 
     Raises:
         CalibrationError: as ``lower_chain``.
@@ -120,8 +125,18 @@ def calibrate_chain(
         manifest = _certify(work, manifest, lowered.models)
         progress("judge")
         effect = judge_chain(bundle, Bundle.open(work), pictures, threads)
+        sensitivity = measure_chain(bundle, lowered, pictures, threads, progress) if with_layers else None
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-    return ChainCalibration(output, manifest, size, effect)
+    return ChainCalibration(output, manifest, size, effect, sensitivity)
+
+
+def num_stages(bundle: Bundle, with_layers: bool) -> int:
+    """Return how often ``calibrate_chain`` calls ``progress`` at most.
+
+    Raises:
+        CalibrationError: the bundle's chain is not a float one.
+    """
+    return len(STAGES) + (num_layers(bundle) if with_layers else 0)
 
 
 def _write(

@@ -22,7 +22,7 @@ from mlic.runtime.arithmetic import INTEGER
 from mlic.runtime.arrays import Array
 from mlic.runtime.manifest import StepSpec
 
-__all__ = ["IntegerChain", "Pieces", "build"]
+__all__ = ["IntegerChain", "Pieces", "build", "layer_of"]
 _HANDLERS = (arithmetic, convolution, movement, normalisation, products, softmax)  # they register what they know
 
 SMALLEST_SCALE = 0.07  # below the first boundary of any table of the family, 0.11
@@ -48,9 +48,11 @@ class IntegerChain:
 
     Attributes:
         models: by name, in running order.
+        lowering: what they were made by; it knows which tensor stands for which of the float chain.
     """
 
     models: Mapping[str, onnx.ModelProto]
+    lowering: Lowering
 
 
 def build(
@@ -81,7 +83,7 @@ def build(
         results[step.graph] = [scales, _as_float(lowering, means, step.graph, step.means)]
     y_hat = lowering.fixed("y_hat", Y_BITS)
     results["finish"] = [_as_float(lowering, y_hat, "finish", "y_hat")]
-    return IntegerChain(lowering.emit.models(results))
+    return IntegerChain(lowering.emit.models(results), lowering)
 
 
 def _as_float(lowering: Lowering, fixed: str, graph: str, name: str) -> str:
@@ -97,14 +99,14 @@ def _as_float(lowering: Lowering, fixed: str, graph: str, name: str) -> str:
     return lowering.emit.add(graph, "Mul", [as_float, scale], FLOAT, name)
 
 
-def _layer_of(lowering: Lowering, name: str) -> tuple[Node, Array]:
+def layer_of(lowering: Lowering, name: str) -> tuple[Node, Array]:
     """Return the convolution that gives a tensor, and which of its channels that are."""
     node = lowering.node(name)
     if node.op == "Conv":
         return node, np.arange(lowering.shape(name)[1] or 0)
     if node.op not in ("Slice", "Split"):
         raise CalibrationError(f"graph {node.graph}: {name} comes from {node.op}; expected a convolution")
-    inner, channels = _layer_of(lowering, node.inputs[0])
+    inner, channels = layer_of(lowering, node.inputs[0])
     if node.op == "Split":
         first, end, axis = split_part(lowering, node, name)
     else:
@@ -115,7 +117,7 @@ def _layer_of(lowering: Lowering, name: str) -> tuple[Node, Array]:
 
 def _indexes(lowering: Lowering, step: StepSpec, scale_table: Array, pieces: int) -> str:
     """Put out the indexes of a step's scales."""
-    node, channels = _layer_of(lowering, step.scales)
+    node, channels = layer_of(lowering, step.scales)
     limits = _scale_limits(lowering.source.of(step.scales, 1), pieces)
     total = in_pieces(lowering, node, channels, limits)
     values = piece_values(limits)
@@ -134,7 +136,7 @@ def _scale_limits(statistics: Statistics, pieces: int) -> Array:
 
 def _means(lowering: Lowering, name: str, pieces: int) -> str:
     """Return a step's means, fixed, from more than 8 bits; what takes them later finds them."""
-    node, channels = _layer_of(lowering, name)
+    node, channels = layer_of(lowering, name)
     statistics = lowering.source.of(name, 1)
     middle, half = (statistics.high + statistics.low) / 2, (statistics.high - statistics.low) / 2
     half = np.maximum(half * HEADROOM, 2.0**-6)

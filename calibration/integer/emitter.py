@@ -49,6 +49,10 @@ class Emitter:
             self.types[name] = self._constants[name].data_type
         return name
 
+    def initializer(self, name: str) -> onnx.TensorProto | None:
+        """Return a constant by its name; None for other tensors."""
+        return self._constants.get(name)
+
     def int32(self, *values: int) -> str:
         """Return the name of an int32 constant: a number, or a vector of several."""
         return self.constant(np.array(values[0] if len(values) == 1 else values, np.int32))

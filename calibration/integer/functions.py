@@ -48,11 +48,11 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def _gelu(values: Array) -> Array:
-    result: Array = 0.5 * values * (1 + _erf_fast(values / math.sqrt(2)))
+    result: Array = 0.5 * values * (1 + erf_of(values / math.sqrt(2)))
     return result
 
 
-def _erf_fast(values: Array) -> Array:
+def erf_of(values: Array) -> Array:
     """Return erf, read off a fine table between whose entries it is linear to 1e-8."""
     return np.interp(values, _ERF_X, _ERF_Y)
 

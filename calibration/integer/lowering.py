@@ -13,7 +13,7 @@ A form belongs to the graph of the float node whose result it is, so graphs hand
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Lowering(FixedPoint):
 
     Attributes:
         primary: tensors that have one fixed form, and its bits.
+        grids: of all codes, by their keys.
     """
 
     def __init__(self, chain: FloatChain, source: Source) -> None:
@@ -52,13 +53,16 @@ class Lowering(FixedPoint):
         self.source = source
         self._made: dict[tuple[str, ...], str] = {}
         self.primary: dict[str, tuple[str, int]] = {}
+        self.grids: dict[str, Grid] = {}
         self._grids: dict[tuple[str, str, str], Grid] = {}
 
     # Requests
 
     def code(self, name: str, grid: Grid) -> str:
         """Return a tensor's codes on a grid: name of a uint8 tensor."""
-        return self.once(("code", name, grid.key), lambda: self._code(name, grid))
+        key = grid.key
+        self.grids[key] = grid
+        return self.once(("code", name, key), lambda: self._code(name, grid))
 
     def fixed(self, name: str, bits: int) -> str:
         """Return a tensor times 2^bits, rounded: name of an int32 tensor, whose ``bound`` is known."""
@@ -198,6 +202,11 @@ class Lowering(FixedPoint):
             if key[0] in ("code", "fixed", "mask", "geometry", "symbols"):
                 self.emit.call(self._made[key], f"{key[1]}.{key[0]}")
         return self._made[key]
+
+    @property
+    def made(self) -> Mapping[tuple[str, ...], str]:
+        """What was made: by the form, the float tensor, and what else tells one from another."""
+        return self._made
 
     def _code(self, name: str, grid: Grid) -> str:
         if name in self.chain.constants:

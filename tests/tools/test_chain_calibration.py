@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlic.calibration.integer.information import Cost
+from mlic.calibration.integer.sensitivity import ChainSensitivity, LayerCost
 from mlic.export.identity import integer_model_id
 from mlic.runtime import Codec
 from mlic.runtime.arrays import Float32Array, UInt8Array
@@ -20,6 +22,7 @@ from mlic.runtime.certificate import chain_names
 from mlic.runtime.errors import UnsupportedStreamError
 from mlic.runtime.shipped import shipped_bundle
 from mlic.tools.bench.agreement import emulated_engines, native_engines
+from mlic.tools.chain_report import sensitivity_table
 from mlic.tools.engines.available import foreign_engines
 from mlic.tools.engines.worker import WorkerBackend
 from mlic.tools.quality import psnr
@@ -45,7 +48,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[bytes]]:
     """A bundle made by the command, and what the command said."""
     folder = tmp_path_factory.mktemp("made") / "integers"
-    arguments = ("--pictures", 3, "--crop", 192, "--threads", 1, "--json")
+    arguments = ("--pictures", 3, "--crop", 192, "--threads", 1, "--json", "--plot", folder.parent / "layers.svg")
     result = run(
         "mlic-calibrate", shipped_bundle(QUALITY), photos, "-o", folder, "--chain", "integer", "--compress", *arguments
     )
@@ -66,6 +69,37 @@ def test_json_says_what_the_integers_cost(made):
     assert abs(row["rate_percent"]) < 2  # 40 bytes of checksums fewer in 3 kB
     assert abs(row["psnr_loss_db"]) < 0.2
     assert row["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_json_and_plot_say_what_each_layer_costs(made):
+    row = json.loads(made[1].stdout)
+    expected = [layer["expected_rate_percent"] for layer in row["layers"]]
+    assert expected == sorted(expected, reverse=True)
+    assert {layer["operator"] for layer in row["layers"]} == {"Conv", "Gemm", "MatMul"}
+    assert sum(expected) == pytest.approx(row["layers_sum"]["expected_rate_percent"], abs=1e-3)
+    assert row["layers_together"]["expected_rate_percent"] == pytest.approx(sum(expected), rel=0.5)
+    assert row["layers_pictures"] == 3
+    assert 0 < expected[0] < 1  # percent
+    drawn = (made[0].parent / "layers.svg").read_text()
+    worst, best = row["layers"][0], row["layers"][-1]
+    assert f"<!-- {worst['graph']} {worst['layer']} -->" in drawn
+    assert f"<!-- {best['graph']} {best['layer']} -->" not in drawn
+
+
+def test_table_has_a_line_for_each_layer_and_the_totals():
+    layers = (
+        LayerCost("h_s", "small", "Conv", Cost(0.001, -0.002)),
+        LayerCost("step_00", "large.one", "MatMul", Cost(0.25, 0.2)),
+        LayerCost("finish", "none", "Gemm", Cost(-1e-7, 0)),
+    )
+    assert sensitivity_table(ChainSensitivity(layers, Cost(0.3, 0.1), 8)).splitlines() == [
+        "graph   layer                 expected      coded",
+        "step_00 large.one   MatMul   +0.2500 %  +0.2000 %",
+        "h_s     small       Conv     +0.0010 %  -0.0020 %",
+        "finish  none        Gemm     +0.0000 %  +0.0000 %",
+        "all layers alone, added up   +0.2510 %  +0.1980 %",
+        "the integer chain            +0.3000 %  +0.1000 %",
+    ]
 
 
 def test_chain_alone_is_new(made):
@@ -155,7 +189,6 @@ def test_every_engine_decodes_to_the_same_bits(name, made, files):
     [
         (("--max-psnr-loss", "0.1"), "--max-psnr-loss is for the transforms, which --chain integer leaves as they are"),
         (("--all-layers",), "--all-layers is for the transforms"),
-        (("--plot", "x.svg"), "--plot is for the transforms"),
     ],
 )
 def test_options_of_transforms_are_refused(arguments, problem, photos: Path, tmp_path: Path):

@@ -100,8 +100,13 @@ class Lowered:
         return asked
 
 
-def lowered(floats: Mapping[str, onnx.ModelProto], steps: Sequence[StepSpec], z_channels: int) -> Lowered:
-    """Lower a chain whose tensors are seen on noise of two sizes."""
+def lowered(
+    floats: Mapping[str, onnx.ModelProto],
+    steps: Sequence[StepSpec],
+    z_channels: int,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+) -> Lowered:
+    """Lower a chain whose tensors are seen on noise of two sizes, in pixels."""
     chain = FloatChain.joined(floats)
     means = {step.symbols: step.means for step in steps}
 
@@ -122,7 +127,7 @@ def lowered(floats: Mapping[str, onnx.ModelProto], steps: Sequence[StepSpec], z_
                 state |= {name: found[name.removeprefix(f"{graph}/")] for name in outputs}
             return state
 
-        return [lambda size=size, seed=seed: run(size, seed) for seed, size in enumerate(SIZES)]
+        return [lambda size=size, seed=seed: run(size, seed) for seed, size in enumerate(sizes)]
 
     shapes = shapes_of([run() for run in runs(list(chain.types))])
     recorder = Recorder(shapes)
