@@ -96,10 +96,20 @@ class FixedPoint:
         self.bound[made] = bound
         return made
 
-    def quantise(self, name: str, bits: int, grid: Grid, graph: str, rank: int) -> str:
+    def quantise(self, name: str, bits: int | Array, grid: Grid, graph: str, rank: int) -> str:
         """Return the codes of a fixed tensor: one float32 product of an exact integer, rounded with halves to even.
 
         Five times as fast as an integer division between two limits, and what convolutions do with their sums.
+
+        Args:
+            name: of the tensor.
+            bits: of its fraction; a vector along the grid's axis where they differ.
+            grid: of the codes.
+            graph: that the nodes belong to.
+            rank: of the tensor.
+
+        Raises:
+            CalibrationError: the grid is finer than the tensor, or too wide for its bits.
         """
         steps = np.asarray(grid.scale, np.float64) * 2.0**bits  # of the grid, in units of the tensor
         if np.any(steps < 1):
@@ -112,7 +122,7 @@ class FixedPoint:
                 offset = offset.reshape([-1 if axis == grid.axis else 1 for axis in range(rank)])
             bound = self.bound[name] + int(np.abs(offset).max())
             name = self.arithmetic(graph, "Add", name, self.emit.constant(offset), bound)
-        if np.any(steps * (TOP + 1) > LARGEST_EXACT):
+        if self.bound[name] > LARGEST_EXACT and np.any(steps * (TOP + 1) > LARGEST_EXACT):
             raise CalibrationError(f"graph {graph}: a grid is too wide for fractions of {bits} bits")
         exact = self.limited(name, LARGEST_EXACT, graph)  # what lies beyond saturates all the same
         multiplier = self.emit.constant((1 / steps).astype(np.float32))

@@ -14,7 +14,7 @@ from mlic.calibration.integer.lowering import HANDLERS, Lowering
 
 NORM_BITS = 12  # fraction bits of the normalised values
 CODE_NORM_BITS = 10  # of those that become codes
-LEAST_GAIN_BITS = 6  # of the largest gain, for codes
+LEAST_GAIN_BITS = 6  # of a gain's fraction, for codes
 LARGEST_SQUARES = 1 << 62  # of C values up to b: the sum of d² is at most C³ b²
 
 
@@ -30,19 +30,21 @@ def normalised(lowering: Lowering, node: Node, name: str, bits: int) -> str:
 
 
 def normalised_code(lowering: Lowering, node: Node, name: str, grid: Grid) -> str | None:
-    """Return the codes of LayerNorm: gain and offset in integers that leave 24 bits, which scaling to codes takes."""
-    graph, constants = node.graph, lowering.chain.constants
+    """Return the codes of LayerNorm: gain and offset in as many bits of 24, which scaling to codes takes, as fit."""
+    graph, constants, rank = node.graph, lowering.chain.constants, len(lowering.shape(name))
     gain, offset = (constants[node.inputs[number]].astype(np.float64) for number in (1, 2))
     made, norm_bits = _centred(lowering, node, CODE_NORM_BITS)
-    largest = lowering.bound[made] * np.abs(gain).max() + 2.0**norm_bits * np.abs(offset).max()
-    gain_bits = math.floor(math.log2(LARGEST_EXACT / (largest + lowering.bound[made])))
-    if gain_bits < LEAST_GAIN_BITS:
+    largest = lowering.bound[made] * np.abs(gain) + 2.0**norm_bits * np.abs(offset)
+    gain_bits = np.floor(np.log2(LARGEST_EXACT / (largest + lowering.bound[made])))
+    if grid.axis != rank - 1:
+        gain_bits = gain_bits.min()
+    if np.any(gain_bits < LEAST_GAIN_BITS):
         return None
-    factor = lowering.fixed_constant(gain, gain_bits)
+    factor = lowering.fixed_constant(gain * 2.0**gain_bits, 0)
     gained = lowering.arithmetic(graph, "Mul", made, factor, lowering.bound[made] * lowering.bound[factor])
-    bias = lowering.fixed_constant(offset, norm_bits + gain_bits)
-    moved = lowering.arithmetic(graph, "Add", gained, bias, lowering.bound[gained] + lowering.bound[bias])
-    return lowering.quantise(moved, norm_bits + gain_bits, grid, graph, len(lowering.shape(name)))
+    bias = lowering.fixed_constant(offset * 2.0 ** (norm_bits + gain_bits), 0)
+    moved = lowering.arithmetic(graph, "Add", gained, bias, LARGEST_EXACT)
+    return lowering.quantise(moved, norm_bits + gain_bits, grid, graph, rank)
 
 
 def _centred(lowering: Lowering, node: Node, norm_bits: int) -> tuple[str, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from mlic.calibration.integer.emitter import INT32, INT64, UINT8
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import SIGNED_ZERO, TOP, Grid
-from mlic.calibration.integer.lowering import HANDLERS, MOST_BITS, Lowering
+from mlic.calibration.integer.lowering import HANDLERS, Lowering
 from mlic.calibration.integer.movement import moved_code
 from mlic.calibration.integer.softmax import Shares, in_order, shares_of, total_of_few
 from mlic.calibration.integer.weights import integer_weights
@@ -73,7 +73,7 @@ def _factor_grids(lowering: Lowering, node: Node) -> tuple[list[Grid], int]:
     """
     grids = [lowering.symmetric_grid(source, None) for source in node.inputs]
     quantum = float(grids[0].scale * grids[1].scale)
-    bits = min(MOST_BITS, math.floor(-math.log2(quantum)))
+    bits = math.floor(-math.log2(quantum))
     coarser = math.sqrt(2.0**-bits / quantum)
     return [Grid(grid.scale * coarser, grid.zero) for grid in grids], bits
 

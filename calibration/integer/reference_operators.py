@@ -264,15 +264,6 @@ def _resize(inputs: Inputs, attributes: Attributes) -> Array:
     return values
 
 
-def _max_pool(inputs: Inputs, attributes: Attributes) -> Array:
-    """Take the larger one of pairs in a row, which do not overlap."""
-    if list(attributes["kernel_shape"]) != [1, 2] or list(attributes["strides"]) != [1, 2]:
-        raise ValueError("MaxPool other than over pairs in a row")
-    values = _given(inputs, 0)
-    width = values.shape[3] // 2 * 2
-    return np.maximum(values[..., 0:width:2], values[..., 1:width:2])
-
-
 def _shape(inputs: Inputs, attributes: Attributes) -> Array:
     return np.array(_given(inputs, 0).shape[attributes.get("start", 0) : attributes.get("end")], np.int64)
 
@@ -317,7 +308,6 @@ OPERATORS: Mapping[str, Operator] = {
     "MatMul": _mat_mul,
     "MatMulInteger": _mat_mul_integer,
     "Max": _extreme(np.maximum),
-    "MaxPool": _max_pool,
     "Min": _extreme(np.minimum),
     "Mod": _arithmetic(np.mod),
     "Mul": _arithmetic(np.multiply),

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mlic.calibration.integer.chain_builder import IntegerChain, build
 from mlic.calibration.integer.float_chain import FloatChain
+from mlic.calibration.integer.grids import Grid
 from mlic.calibration.integer.lowering import Lowering
 from mlic.calibration.integer.reference import run_chain, run_graph
 from mlic.calibration.integer.statistics import Measured, Recorder, Source, measure, shapes_of
@@ -209,6 +210,19 @@ class Small:
         made = lowering.fixed(self.out, bits)
         model = lowering.emit.models({"small": [made]})["small"]
         return model, lowering.bound[made]
+
+    def lower_code(self, axis: int | None) -> tuple[onnx.ModelProto, Grid]:
+        """Return the integer graph that gives the result's codes, and their grid: natural, or along an axis."""
+
+        def code(lowering: Lowering) -> tuple[str, Grid]:
+            grid = lowering.natural_grid(self.out) or lowering.symmetric_grid(self.out, axis)
+            return lowering.code(self.out, grid), grid
+
+        recorder = Recorder(self.shapes)
+        code(Lowering(self.chain, recorder))
+        lowering = Lowering(self.chain, Measured(self.shapes, measure(list(recorder.keys), self.runs)))
+        made, grid = code(lowering)
+        return lowering.emit.models({"small": [made]})["small"], grid
 
     def run_float(self, example: Mapping[str, Array]) -> Array:
         result: Array = session(self.float_model, 1).run([self.out], dict(example))[0]

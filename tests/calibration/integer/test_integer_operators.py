@@ -10,8 +10,9 @@ import pytest
 
 from mlic.calibration.errors import CalibrationError
 from mlic.calibration.integer.chain_builder import build
-from mlic.calibration.integer.emitter import INT64, Emitter
+from mlic.calibration.integer.emitter import INT32, INT64, Emitter
 from mlic.calibration.integer.float_chain import FloatChain
+from mlic.calibration.integer.grids import Grid
 from mlic.calibration.integer.lowering import MAX_SYMBOL, Lowering
 from mlic.calibration.integer.normalisation import integer_root
 from mlic.calibration.integer.reference import run_graph
@@ -100,6 +101,71 @@ def test_layer_norm_never_overflows():
         assert np.abs(result_of(model, {"x": x})).max() <= bound
 
 
+@pytest.mark.parametrize("channels", [8, 48, 192])
+def test_codes_of_layer_norm_are_near_their_float_twin(channels: int):
+    small = layer_norm(channels)
+    model, grid = small.lower_code(axis=2)
+    example = {"x": whole((1, 33, channels), 5)}
+    expected = small.run_float(example)
+    inside = np.abs(expected) < 126 * grid.scale  # beyond, codes end
+    found = (result_of(model, example).astype(np.float64) - 128) * grid.scale
+    assert np.mean(inside) > 0.95
+    assert (np.abs(found - expected) / grid.scale)[inside].max() < 0.8  # 0.5, and what 24 bits leave to small gains
+    for x in extremes((1, 9, channels)):
+        result_of(model, {"x": x})  # raises where a number leaves its type
+
+
+# Codes of fixed values
+
+
+@pytest.mark.parametrize("zero", [np.array(128), np.array(0), np.array(-300), np.array([128, 7, 500, -20])])
+def test_codes_of_fixed_values_are_rounded_and_end_at_their_range(zero: np.ndarray):
+    channels, bits = 4, 6
+    grid = Grid(np.array([0.7, 1.3, 2.0, 5.1]), zero, 1)
+    lowering = Lowering(FloatChain(("small",)), Recorder({}))
+    lowering.emit.outside("x", "small", INT32)
+    lowering.bound["x"] = (1 << 31) - (1 << 20)
+    made = lowering.quantise("x", bits, grid, "small", 2)
+    model = lowering.emit.models({"small": [made]})["small"]
+    rng = np.random.default_rng(4)
+    near = rng.integers(-200_000, 200_000, (50, channels))
+    far = rng.choice([-1, 1], (9, channels)) * ((1 << 31) - (1 << 20))
+    values = np.concatenate([near, far]).astype(np.int32)
+    exact = values / (grid.scale * 2.0**bits) + zero
+    found = result_of(model, {"x": values}).astype(np.float64)
+    assert np.abs(found - np.clip(exact, 0, 255)).max() < 0.52  # a zero that is no code is rounded before
+    assert set(found[-9:].ravel()) == {0, 255}
+
+
+def test_grids_that_are_too_fine_or_too_wide_for_the_bits_are_refused():
+    for scale, problem in ((0.1, "finer than 2^-2"), (1e6, "too wide for fractions of 10 bits")):
+        lowering = Lowering(FloatChain(("small",)), Recorder({}))
+        lowering.emit.outside("x", "small", INT32)
+        lowering.bound["x"] = 1 << 30
+        with pytest.raises(CalibrationError, match=problem.replace("^", r"\^")):
+            lowering.quantise("x", 2 if scale < 1 else 10, Grid(np.array(scale), np.array(128)), "small", 2)
+
+
+# Products of activations
+
+
+@pytest.mark.parametrize("size", [0.003, 0.05, 1.0, 50.0])
+def test_products_of_activations_are_near_their_float_twin_whatever_their_size(size: float):
+    scale = {"scale": np.array(size, np.float32)}
+    nodes = [
+        ("Mul", ["x", "scale"], "small_x", {}),
+        ("MatMul", ["small_x", "v"], "out", {}),
+    ]
+    small = Small(nodes, scale, [{"x": whole((1, 6, 16), k), "v": whole((1, 16, 7), k + 3)} for k in range(2)])
+    for bits in (4, 14):
+        model, bound = small.lower(bits)
+        example = {"x": whole((1, 6, 16), 0), "v": whole((1, 16, 7), 3)}
+        found, expected = result_of(model, example), small.run_float(example)
+        assert np.abs(found).max() <= bound
+        # Codes of 8 bits, a thirtieth of a unit coarser at most; sums of 16.
+        assert np.abs(found / 2.0**bits - expected).max() < 0.06 * np.abs(expected).max() + 2.0**-bits
+
+
 # Softmax
 
 
@@ -119,6 +185,36 @@ def test_means_weighed_by_a_softmax_are_near_their_float_twin(terms: int):
     found = result_of(model, example)
     assert np.abs(found).max() <= bound
     expected = small.run_float(example)
+    assert np.abs(found / 2**BITS - expected).max() < 0.06 * np.abs(example["v"]).max()
+
+
+def turned_attention(terms: int) -> Small:
+    """Softmax over the axis before the last, positions last; turned for the product with ``v``, and back."""
+    nodes = [
+        ("Softmax", ["x"], "shares", {"axis": 1}),
+        ("Transpose", ["shares"], "turned", {"perm": [2, 0, 1]}),
+        ("MatMul", ["turned", "v"], "weighed", {}),
+        ("Transpose", ["weighed"], "out", {"perm": [1, 2, 0]}),
+    ]
+    examples = [{"x": whole((5, terms, n), n, 1.5), "v": whole((n, terms, 7), 7 + n)} for n in (6, 8)]
+    return Small(nodes, {}, examples)
+
+
+@pytest.mark.parametrize("terms", [4, 25, 64])
+def test_means_weighed_along_another_axis_are_near_their_float_twin(terms: int):
+    small = turned_attention(terms)
+    example = {"x": whole((5, terms, 6), 21, 1.5), "v": whole((6, terms, 7), 22)}
+    expected = small.run_float(example)
+    model, grid = small.lower_code(axis=None)
+    codes = result_of(model, example).astype(np.float64)
+    assert np.abs((codes - 128) * grid.scale - expected).max() < 0.06 * np.abs(example["v"]).max()
+    operators = [node.op_type for node in model.graph.node]
+    # What is divided has positions last: the product is turned before, and nothing is turned after.
+    assert operators.index("Transpose", operators.index("MatMulInteger")) < operators.index("Div")
+    assert "Transpose" not in operators[operators.index("Div") :][2:]
+    fixed, bound = small.lower(BITS)
+    found = result_of(fixed, example)
+    assert np.abs(found).max() <= bound
     assert np.abs(found / 2**BITS - expected).max() < 0.06 * np.abs(example["v"]).max()
 
 

@@ -105,7 +105,6 @@ CASES: dict[str, tuple[str, Sequence[Array | None], int, Mapping[str, object]]] 
         UINT8,
         {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
     ),
-    "pairs": ("MaxPool", [CODES], UINT8, {"kernel_shape": [1, 2], "strides": [1, 2]}),
     "product of codes": (
         "MatMulInteger",
         [CODES, CODES.transpose(0, 1, 3, 2).copy(), np.uint8(9), np.uint8(200)],
@@ -126,15 +125,26 @@ CASES: dict[str, tuple[str, Sequence[Array | None], int, Mapping[str, object]]] 
     "unsqueeze": ("Unsqueeze", [WIDE, i64(0, 3)], INT32, {}),
 }
 
+SCALED = {  # floats between integers
+    "scaled": ("DequantizeLinear", [WIDE, np.array([0.3, 7, 1e-4, 2, 1e-9], np.float32)], FLOAT, {"axis": 1}),
+    "scaled by one number": ("DequantizeLinear", [WIDE, np.float32(1 / 3)], FLOAT, {}),
+    "to codes": (
+        "QuantizeLinear",
+        [np.array([-1e30, -128.6, -0.5, 0.5, 1.5, 2.5, 126.49, 1e30], np.float32), np.float32(1), np.uint8(128)],
+        UINT8,
+        {},
+    ),
+}
+
 
 def _constants(op: str, inputs: Sequence[Array | None]) -> list[int]:
-    numbers = range(1, len(inputs)) if op in ("Resize", "Pad") else ()
+    numbers = range(1, len(inputs)) if op in ("Resize", "Pad", "DequantizeLinear", "QuantizeLinear") else ()
     return [number for number in numbers if inputs[number] is not None]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES | SCALED)
 def test_operators_are_those_of_the_engine(case: str):
-    op, inputs, kind, attributes = CASES[case]
+    op, inputs, kind, attributes = (CASES | SCALED)[case]
     model, given = one_node(op, inputs, kind, _constants(op, inputs), **attributes)
     expected = engine()(model, given)["out"]
     found = run_graph(model, given)["out"]
@@ -236,7 +246,33 @@ def test_integers_are_no_reason_to_complain():
     assert complaints(one_node("QLinearConv", inputs_, UINT8, range(1, 9), **attributes_)[0]) == []
 
 
+def scaled_to_codes(op: str) -> onnx.ModelProto:
+    """Return a graph that scales integers and makes something of the floats."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["x", "scale"], ["f"]),
+            helper.make_node(op, ["f", "one", "zero"], ["out"]),
+        ],
+        "scaled",
+        [helper.make_tensor_value_info("x", INT32, None)],
+        [helper.make_tensor_value_info("out", UINT8, None)],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in (("scale", np.float32(0.3)), ("one", np.float32(1)), ("zero", np.uint8(128)))
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def test_floats_between_integers_and_codes_are_no_reason_to_complain_and_others_are():
+    assert complaints(scaled_to_codes("QuantizeLinear")) == []
+    assert complaints(scaled_to_codes("Clip"))
+    with pytest.raises(CalibrationError, match=r"^graph scaled: DequantizeLinear that gives f: "):
+        run_graph(scaled_to_codes("QuantizeLinear"), {"x": i32(1 << 24)})
+
+
 FLOATS = {
+    "scaled and put out": ("DequantizeLinear", [i32(1), np.float32(0.3)], FLOAT, (1,), {}),
     "sum": ("Add", [np.ones(2, np.float32), np.ones(2, np.float32)], FLOAT, (), {}),
     "product": ("Mul", [np.ones(2, np.float32), np.float32(0.5)], FLOAT, (1,), {}),
     "choice": ("Where", [np.ones(2, bool), np.ones(2, np.float32), np.float32(0)], FLOAT, (2,), {}),
