@@ -17,6 +17,7 @@ from mlic.runtime.backends.openvino import OpenVinoBackend
 from mlic.runtime.backtrack import EXTRA_VISITS
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.errors import EngineMismatchError
+from mlic.runtime.graph_bytes import read_graph
 from mlic.runtime.shipped import shipped_bundle
 from mlic.tools.engines.available import foreign_engines
 from mlic.tools.engines.here import OnnxRuntimeAtLevel
@@ -174,15 +175,17 @@ def test_an_engine_in_bfloat16_is_refused_at_the_first_step(bundle, written):
     class Bfloat16(OpenVinoBackend):
         def __init__(self):
             super().__init__(1)
-            compile_model = self._core.compile_model
+            compile_model, self._read = self._core.compile_model, self._core.read_model
             self._core = type("Core", (), {})()
-            self._core.compile_model = lambda path, device, config: compile_model(
-                path, device, config | {"INFERENCE_PRECISION_HINT": "bf16"}
+            self._core.compile_model = lambda model, device, config: compile_model(
+                model, device, config | {"INFERENCE_PRECISION_HINT": "bf16"}
             )
 
         def open(self, path, graph):
-            compiled = self._core.compile_model(str(path), "CPU", {})
             from mlic.runtime.backends.openvino import _Compiled
+
+            model = self._read(read_graph(path, graph.spec.name))
+            compiled = self._core.compile_model(model, "CPU", {})
 
             return _Compiled(graph.spec, compiled)
 
@@ -200,8 +203,8 @@ def test_a_chain_in_half_precision_is_refused_at_the_first_step(bundle, written,
 
     class Float16(OnnxRuntimeBackend):
         def open(self, path, graph):
-            changed = tmp_path / path.name
-            onnx.save(half_precision(onnx.load(path)), changed)
+            changed = tmp_path / f"{graph.spec.name}.onnx"
+            onnx.save(half_precision(onnx.load_from_string(read_graph(path, graph.spec.name))), changed)
             return super().open(changed, graph)
 
     with pytest.raises(EngineMismatchError, match=r"^step_00: "):
