@@ -12,7 +12,8 @@ from mlic.calibration.integer.emitter import BOOL, INT32, INT64, UINT8
 from mlic.calibration.integer.fixed_point import INT32_MAX
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import Grid
-from mlic.calibration.integer.lowering import HANDLERS, Lowering
+from mlic.calibration.integer.handlers import HANDLERS
+from mlic.calibration.integer.lowering import Lowering
 
 FRACTION = 14  # bits of the factors of a product
 

@@ -7,7 +7,8 @@ import numpy as np
 from mlic.calibration.integer.emitter import INT32, UINT8
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import SIGNED_ZERO, TOP, Grid, means
-from mlic.calibration.integer.lowering import HANDLERS, Lowering, static
+from mlic.calibration.integer.handlers import HANDLERS
+from mlic.calibration.integer.lowering import Lowering, static
 from mlic.calibration.integer.weights import IntegerWeights, corrected, integer_weights
 from mlic.runtime.arrays import Array
 

@@ -18,11 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mlic.calibration.errors import CalibrationError
-from mlic.calibration.integer.emitter import BOOL, FLOAT, INT16, INT32, INT64, UINT8, Emitter
+from mlic.calibration.integer import geometry
+from mlic.calibration.integer.emitter import BOOL, FLOAT, INT16, INT32, UINT8, Emitter
 from mlic.calibration.integer.fixed_point import FixedPoint
 from mlic.calibration.integer.float_chain import FloatChain, Node
 from mlic.calibration.integer.functions import Function, function_of
 from mlic.calibration.integer.grids import SIGNED_ZERO, TOP, Grid, free, positive, symmetric
+from mlic.calibration.integer.handlers import HANDLERS
 from mlic.calibration.integer.statistics import Shape, Source, Statistics
 from mlic.runtime.arrays import Array
 
@@ -30,9 +32,6 @@ Y_BITS = 8  # fraction bits of means, symbols and y_hat
 MAX_SYMBOL = 1 << 14  # larger ones are taken as this; y_hat stays exact as a float32
 TABLE_BITS = 12  # of the index into a table of a function of a fixed value
 MOST_BITS = 14  # of the fraction of a fixed value
-
-Handler = Callable[["Lowering", Node, str, int], str]
-CodeHandler = Callable[["Lowering", Node, str, Grid], str | None]
 
 
 class Lowering(FixedPoint):
@@ -70,13 +69,13 @@ class Lowering(FixedPoint):
 
     def mask(self, name: str) -> str:
         """Return a tensor of zeros and ones as truth values: name of a bool tensor."""
-        return self.once(("mask", name), lambda: self._mask(name))
+        return self.once(("mask", name), lambda: geometry.mask(self, name))
 
     def geometry(self, name: str) -> str:
         """Return an integer tensor as it is."""
         if name in self.chain.constants:
             return self.emit.constant(self.chain.constants[name])
-        return self.once(("geometry", name), lambda: self._geometry(name))
+        return self.once(("geometry", name), lambda: geometry.geometry(self, name))
 
     # What is known of tensors
 
@@ -328,19 +327,6 @@ class Lowering(FixedPoint):
         table = np.rint(grid.values() * 2.0**bits)
         return self._fixed_looked_up(name, codes, table)
 
-    # Masks and geometry
-
-    def _mask(self, name: str) -> str:
-        node = self.node(name)
-        graph = node.graph
-        if node.op == "Cast":
-            source = self.geometry(node.inputs[0])
-            return source if self.emit.types[source] == BOOL else self.emit.add(graph, "Cast", [source], BOOL, to=BOOL)
-        if node.op == "Sub":
-            return self.emit.add(graph, "Not", [self.mask(node.inputs[1])], BOOL)
-        rest = [self.geometry(given) for given in node.inputs[1:]]
-        return self.emit.add(graph, node.op, [self.mask(node.inputs[0]), *rest], BOOL, **node.attributes)
-
     def any_form(self, name: str) -> str:
         """Return some form of a tensor, for its shape."""
         if name in self.chain.outside:
@@ -353,53 +339,6 @@ class Lowering(FixedPoint):
         if self.chain.types[name] != FLOAT:
             return self.geometry(name)
         return self.fixed(name, Y_BITS)
-
-    def _geometry(self, name: str) -> str:
-        node = self.node(name)
-        graph, kind = node.graph, self.chain.types[name]
-        if node.op == "Shape":
-            return self.emit.add(graph, "Shape", [self.any_form(node.inputs[0])], INT64, **node.attributes)
-        if node.op == "Cast" and self.chain.types[node.inputs[0]] == FLOAT:
-            return self._floored_division(node)
-        inputs = [self.geometry(given) if given else "" for given in node.inputs]
-        return self.emit.add(graph, node.op, inputs, kind, **node.attributes)
-
-    def _floored_division(self, node: Node) -> str:
-        """Return what PyTorch's exporter writes as Cast(Floor(Div(Cast(x), c))), in integers."""
-        floor = self.node(node.inputs[0])
-        division = self.node(floor.inputs[0]) if floor.op == "Floor" else floor
-        if floor.op != "Floor" or division.op != "Div" or self.node(division.inputs[0]).op != "Cast":
-            raise CalibrationError(f"graph {node.graph}: floating-point numbers decide on places in the picture")
-        divisor = int(self.chain.constants[division.inputs[1]].reshape(-1)[0])
-        whole = self.geometry(self.node(division.inputs[0]).inputs[0])
-        far = 1 << 24
-        moved = self.emit.add(node.graph, "Add", [whole, self.emit.int64(far * divisor)], INT64)
-        divided = self.emit.add(node.graph, "Div", [moved, self.emit.int64(divisor)], INT64)
-        return self.emit.add(node.graph, "Sub", [divided, self.emit.int64(far)], INT64)
-
-
-class Handlers:
-    """What is known of operators; filled by the modules that know them."""
-
-    def __init__(self) -> None:
-        self.code: dict[str, CodeHandler] = {}
-        self.fixed: dict[str, Handler] = {}
-        self.natural: dict[str, Callable[[Lowering, Node], Grid | None]] = {}
-        self.bits: dict[str, Callable[[Lowering, Node], int | None]] = {}
-        self.part: dict[str, Callable[[Lowering, Node, str], tuple[str, slice | None] | None]] = {}
-
-    def natural_grid(self, lowering: Lowering, node: Node) -> Grid | None:
-        """Return the grid on which a node's result comes by itself."""
-        handler = self.natural.get(node.op)
-        return None if handler is None else handler(lowering, node)
-
-    def part_of(self, lowering: Lowering, node: Node, name: str) -> tuple[str, slice | None] | None:
-        """Return the tensor that a node moves maps of, and which channels it keeps; None if it does something else."""
-        handler = self.part.get(node.op)
-        return None if handler is None else handler(lowering, node, name)
-
-
-HANDLERS = Handlers()
 
 
 def static(shape: Sequence[int | None], axis: int) -> int:

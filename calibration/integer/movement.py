@@ -10,7 +10,8 @@ from mlic.calibration.integer import convolution
 from mlic.calibration.integer.emitter import INT32, INT64, UINT8
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import Grid
-from mlic.calibration.integer.lowering import HANDLERS, Lowering
+from mlic.calibration.integer.handlers import HANDLERS
+from mlic.calibration.integer.lowering import Lowering
 from mlic.calibration.integer.statistics import Shape
 
 

@@ -10,7 +10,8 @@ from mlic.calibration.integer.emitter import BOOL, FLOAT, INT32, INT64
 from mlic.calibration.integer.fixed_point import LARGEST_EXACT
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import Grid
-from mlic.calibration.integer.lowering import HANDLERS, Lowering
+from mlic.calibration.integer.handlers import HANDLERS
+from mlic.calibration.integer.lowering import Lowering
 
 NORM_BITS = 12  # fraction bits of the normalised values
 CODE_NORM_BITS = 10  # of those that become codes

@@ -10,7 +10,8 @@ import numpy as np
 from mlic.calibration.integer.emitter import INT32, INT64, UINT8
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import SIGNED_ZERO, TOP, Grid
-from mlic.calibration.integer.lowering import HANDLERS, Lowering
+from mlic.calibration.integer.handlers import HANDLERS
+from mlic.calibration.integer.lowering import Lowering
 from mlic.calibration.integer.movement import moved_code
 from mlic.calibration.integer.softmax import Shares, in_order, shares_of, total_of_few
 from mlic.calibration.integer.weights import integer_weights

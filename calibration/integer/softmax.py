@@ -17,7 +17,8 @@ import numpy as np
 from mlic.calibration.integer.emitter import INT32, UINT8
 from mlic.calibration.integer.float_chain import Node
 from mlic.calibration.integer.grids import TOP, Grid
-from mlic.calibration.integer.lowering import HANDLERS, Lowering
+from mlic.calibration.integer.handlers import HANDLERS
+from mlic.calibration.integer.lowering import Lowering
 from mlic.calibration.integer.movement import moved_code, moved_fixed
 from mlic.runtime.arrays import Array
 
