@@ -38,10 +38,8 @@ class Observation:
         return (edges[1:] + edges[:-1]) / 2
 
 
-def session(
-    model: onnx.ModelProto, threads: int, outputs: Sequence[str] = (), plain: bool = False
-) -> onnxruntime.InferenceSession:
-    """Open a graph that lies in memory, with further tensors as outputs; ``plain``: node by node as it is written."""
+def session(model: onnx.ModelProto, threads: int, outputs: Sequence[str] = ()) -> onnxruntime.InferenceSession:
+    """Open a graph that lies in memory, with further tensors as outputs."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     known = {value.name for value in opened.graph.output}
@@ -49,8 +47,6 @@ def session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    if plain:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,15 @@ from mlic.calibration.integer.chain_builder import IntegerChain, Pieces, build
 from mlic.calibration.integer.float_chain import FloatChain
 from mlic.calibration.integer.judge import ChainEffect, judge_chain
 from mlic.calibration.integer.photos import ChainRuns
+from mlic.calibration.integer.reference import run_graph
 from mlic.calibration.integer.sensitivity import ChainSensitivity, measure_chain, num_layers
 from mlic.calibration.integer.specs import specs_of
 from mlic.calibration.integer.statistics import Measured, Recorder, measure, shapes_of
-from mlic.calibration.observe import session
 from mlic.export.compression import copy_file, copy_graph, store_graph
 from mlic.export.identity import integer_model_id
 from mlic.export.new_folder import new_bundle_folder
 from mlic.runtime.arithmetic import INTEGER
-from mlic.runtime.arrays import Array, Tensors, UInt8Array
+from mlic.runtime.arrays import UInt8Array
 from mlic.runtime.bundle import Bundle
 from mlic.runtime.certificate import certificate_of, write_certificate
 from mlic.runtime.manifest import GraphFile, Manifest
@@ -176,19 +177,8 @@ def _write(
 
 
 def _certify(folder: Path, manifest: Manifest, models: Mapping[str, onnx.ModelProto]) -> Manifest:
-    """Write the certificate, as ONNX Runtime without any optimisation computes it, and the manifest."""
-
-    def runner(model: onnx.ModelProto) -> Callable[[Tensors], Mapping[str, Array]]:
-        opened = session(model, 1, plain=True)
-        names = [value.name for value in model.graph.output]
-
-        def run(inputs: Tensors) -> dict[str, Array]:
-            given = {value.name: np.asarray(inputs[value.name]) for value in model.graph.input}
-            return dict(zip(names, opened.run(names, given), strict=True))
-
-        return run
-
-    certificate = certificate_of({graph: runner(model) for graph, model in models.items()}, manifest)
+    """Write the certificate, as numpy computes it and no engine, and the manifest."""
+    certificate = certificate_of({graph: partial(run_graph, model) for graph, model in models.items()}, manifest)
     manifest = replace(manifest, certificate=write_certificate(folder, certificate))
     (folder / "manifest.json").write_text(json_from_manifest(manifest), encoding="utf-8")
     return manifest

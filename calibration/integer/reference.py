@@ -3,9 +3,10 @@
 It is the specification in code (docs/integer-chain.md) and a proof by trial: it raises where a number leaves its type,
 which engines let pass in silence.
 
-Floats occur in five places, and ``float_use.complaints`` finds them anywhere else:
+Floats occur in six places, and ``float_use.complaints`` finds them anywhere else:
 
 - the multipliers of ``QLinearConv``: one product in float32, of a sum that float32 holds exactly;
+- those of ``DequantizeLinear``, likewise, whose result ``QuantizeLinear`` rounds to codes;
 - the scales of ``Resize``, whole numbers, which repeats elements;
 - ``Sqrt`` and the casts around it, a first guess at a root: any float near it does;
 - symbols, which come as float32 and are cast at once;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -13,6 +14,10 @@ from mlic.calibration.errors import CalibrationError
 from mlic.calibration.integer.float_use import complaints
 from mlic.calibration.integer.reference import run_graph
 from mlic.runtime.arrays import Array
+from mlic.runtime.bundle import Bundle
+from mlic.runtime.certificate import chain_names, prove
+from mlic.runtime.errors import EngineMismatchError
+from mlic.runtime.shipped import integer_bundle
 from tests.calibration.integer.chains import engine
 
 RNG = np.random.default_rng(12)
@@ -314,3 +319,17 @@ def test_results_leave_as_floats_by_a_power_of_two_alone():
     assert complaints(output(0.3))
     assert complaints(output(-0.5))
     np.testing.assert_array_equal(run_graph(output(2.0**-8), {"x": i32(3)})["out"], np.float32([3 / 256]))
+
+
+def test_certificate_of_the_model_that_ships_is_what_the_reference_computes():
+    bundle = Bundle.open(integer_bundle())
+    assert bundle.certificate is not None
+    models = {
+        name: onnx.load_from_string(bundle.read_graph(bundle.manifest.graphs[name]))
+        for name in chain_names(bundle.manifest)
+    }
+    runs = {name: partial(run_graph, model) for name, model in models.items()}
+    prove(bundle.certificate, runs, bundle.manifest, "numpy")
+    runs["step_03"] = lambda inputs: {name: value + 1 for name, value in run_graph(models["step_03"], inputs).items()}
+    with pytest.raises(EngineMismatchError, match=r"^graph step_03: numpy does not compute the integers"):
+        prove(bundle.certificate, runs, bundle.manifest, "numpy")
