@@ -171,7 +171,8 @@ def run(work: Work, cluster: Cluster, retry_failed: bool = False, quiet: bool = 
                 RayWorker,
                 batch_size=None,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=min(size, num_blocks)),
+                # One block at a time: those that wait at a worker that dies would have died with it as often.
+                compute=ray.data.ActorPoolStrategy(size=min(size, num_blocks), max_tasks_in_flight_per_actor=1),
                 fn_constructor_args=(work, ray.put(done)),
                 num_cpus=cluster.threads,
                 num_gpus=1 if work.settings.backend in ON_GPU else 0,

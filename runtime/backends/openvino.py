@@ -18,6 +18,7 @@ import numpy as np
 from mlic.runtime.arrays import Array, Tensors
 from mlic.runtime.backends.base import Backend, Graph, check_threads, shape_text, symmetric_form, usable_cpus
 from mlic.runtime.errors import BackendError
+from mlic.runtime.forks import reopen_after_fork
 from mlic.runtime.graph_bytes import source_of
 from mlic.runtime.manifest import GraphFile, GraphSpec, TensorSpec
 
@@ -26,6 +27,36 @@ DYNAMIC_QUANTIZATION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"  # of activations, to t
 MAX_DEFAULT_THREADS = 16  # latents are small: more threads than this wait for one another
 
 _DTYPES = {"float32": "f32", "float16": "f16", "int32": "i32", "int64": "i64", "uint8": "u8", "int8": "i8"}
+
+
+class _OnlyCore:
+    """The process's ``openvino.Core``, which is never destroyed.
+
+    Its CPU plug-in gives the thread that loads it another stack for signal handlers, and puts the one before back when
+    it goes. Of two that go in the order in which they came, the second puts back the first's, which is no longer there:
+    Ctrl-C then ends Python by SIGSEGV (OpenVINO 2026.4).
+    """
+
+    def __init__(self) -> None:
+        self._core: Any = None
+        self._lock = threading.Lock()
+        reopen_after_fork(self)
+
+    def get(self, engine: Any) -> Any:
+        """Return the core of ``openvino``, made at the first call."""
+        with self._lock:
+            if self._core is None:
+                self._core = engine.Core()
+            return self._core
+
+    def left_behind(self) -> tuple[object, ...]:
+        """Forget the core in a forked child; see ``forks.py``."""
+        core, self._core = self._core, None
+        self._lock = threading.Lock()  # a thread that does not exist here may hold the other one
+        return () if core is None else (core,)
+
+
+_only_core = _OnlyCore()
 
 
 class OpenVinoBackend:
@@ -50,7 +81,7 @@ class OpenVinoBackend:
                 f"cannot load OpenVINO ({error}); install it with: pip install 'mlic-deploy[openvino]'"
             ) from error
         self._engine: Any = openvino
-        self._core = openvino.Core()
+        self._core = _only_core.get(openvino)
         self.threads = threads or min(usable_cpus(), MAX_DEFAULT_THREADS)
         capabilities = self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         self.has_bf16 = "BF16" in capabilities

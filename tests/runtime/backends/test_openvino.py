@@ -1,6 +1,7 @@
 """OpenVINO: what is granted, that precision is asked for by name, and how it fails."""
 
 import dataclasses
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -155,6 +156,24 @@ def test_quantisation_that_was_not_asked_for_is_refused(bundle):
     backend._core = Core()
     with pytest.raises(BackendError, match="graph h_s: OpenVINO quantises activations in groups of 32; asked for none"):
         opened(backend, bundle, "h_s")
+
+
+def test_signals_are_handled_after_engines_are_gone_in_any_order():
+    """In a process of its own: what goes wrong is a crash, and only where the plug-in's stack for handlers is used."""
+    script = """
+import signal
+from mlic.runtime.backends import open_backend
+
+first, second = open_backend("openvino", 1), open_backend("openvino", 1)
+del first
+del second
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, "interrupted\n")
 
 
 def test_a_damaged_file_is_a_backend_error(backend, bundle, tmp_path):

@@ -122,7 +122,7 @@ def test_anything_but_one_line_of_ours_is_a_finding(error, is_finding, target, t
 
 
 def test_what_takes_too_long_is_a_finding_even_where_exceptions_are_caught():
-    # In a process of its own: where engines have left threads behind, the alarm may end the process of all tests.
+    # In a process of its own, which is what the guard is for.
     script = """
 import time
 from mlic.runtime.errors import CorruptStreamError
